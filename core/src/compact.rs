@@ -10,6 +10,7 @@ use core::ops::ControlFlow;
 
 use crate::error::Result;
 use crate::flush::{Durability, Request};
+use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::region::Region;
 use crate::run::Run;
@@ -250,7 +251,14 @@ impl<P: Platform> Inner<P> {
         // file is not long enough then.
         let (len, end) = {
             let mut ground = self.ground.lock();
-            let end = self.base.page_offset(ground.space.end());
+            let mut end = self.base.page_offset(ground.space.end());
+            if mutant::is(Mutant::CutOverRetired) {
+                while let Some(last) =
+                    ground.retirement.iter().find(|last| self.base.page_offset(last.run.end()) == end)
+                {
+                    end = self.base.page_offset(last.run.start);
+                }
+            }
             let len = ground.file_len;
             ground.file_len = len.min(end);
             (len, end)

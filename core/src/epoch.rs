@@ -21,6 +21,7 @@ use lock_api::RwLockReadGuard;
 
 use crate::error::{Error, Result};
 use crate::flush::FlushReport;
+use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::state::{Live, State};
 use crate::store::{Inner, Store};
@@ -59,7 +60,7 @@ impl<P: Platform> Inner<P> {
                 let cut = dirty.epoch - 1;
                 let captured = live.visited == cut
                     || live.captured.as_ref().is_some_and(|(number, _)| *number == cut);
-                if !dirty.cut_open || captured {
+                if !dirty.cut_open || captured || mutant::is(Mutant::MixedCut) {
                     if live.listed != Some(dirty.epoch as usize) {
                         dirty.list.push(index);
                         live.listed = Some(dirty.epoch as usize);

@@ -9,13 +9,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::mutant::{self, Mutant};
 use crate::run::Run;
 
 /// A run of pages that belongs, or belonged, to a region. Shared by everyone who may still read it.
 #[derive(Debug)]
 pub(crate) struct Extent {
-    /// The first page. Growth in place does not change it.
-    pub(crate) start: u64,
     /// Whether any flush, durable or not, ever named this extent. Until then it leaves no trace.
     named: AtomicBool,
     /// Whether this generation's journal or checkpoint holds bytes for a page of it (I12).
@@ -23,12 +22,8 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    pub(crate) fn new(start: u64, named: bool) -> Arc<Self> {
-        Arc::new(Self {
-            start,
-            named: AtomicBool::new(named),
-            journaled: AtomicBool::new(false),
-        })
+    pub(crate) fn new(named: bool) -> Arc<Self> {
+        Arc::new(Self { named: AtomicBool::new(named), journaled: AtomicBool::new(false) })
     }
 
     pub(crate) fn named(&self) -> bool {
@@ -93,10 +88,14 @@ impl Retirement {
     pub(crate) fn release(&mut self, durable: u64, checkpoint: u64) -> Vec<Run> {
         let mut released = Vec::new();
         self.runs.retain(|retired| {
-            let unpinned = retired.trimmed || Arc::strong_count(&retired.extent) == 1;
+            let unpinned = retired.trimmed
+                || Arc::strong_count(&retired.extent) == 1
+                || mutant::is(Mutant::ReleasedPinned);
+            let journaled =
+                retired.extent.journaled() && !mutant::is(Mutant::JournaledReleased);
             let unnamed = !retired.extent.named()
-                || (durable >= retired.left
-                    && (!retired.extent.journaled() || checkpoint >= retired.left));
+                || ((durable >= retired.left || mutant::is(Mutant::ReleaseIgnoresCut))
+                    && (!journaled || checkpoint >= retired.left));
             let free = unpinned && unnamed;
             if free {
                 released.push(retired.run);

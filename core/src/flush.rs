@@ -17,6 +17,7 @@ use core::sync::atomic::Ordering;
 use crate::copy::Original;
 use crate::error::{Error, PlatformError, Result};
 use crate::journal::{self, BatchWriter};
+use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::recovery::Unconfirmed;
 use crate::region::write_pages;
@@ -160,7 +161,7 @@ impl<P: Platform> Inner<P> {
         for index in list {
             captures.extend(self.visit(index, cut));
         }
-        let plan = self.plan(&flusher, &mut captures, request);
+        let plan = self.plan(&mut flusher, &mut captures, request);
         if plan != Plan::Checkpoint {
             self.dirty.lock().cut_open = false;
         }
@@ -249,7 +250,7 @@ impl<P: Platform> Inner<P> {
     }
 
     /// Decides how the flush is written, and what becomes of each page.
-    fn plan(&self, flusher: &Flusher, captures: &mut [Capture<P>], request: Request) -> Plan {
+    fn plan(&self, flusher: &mut Flusher, captures: &mut [Capture<P>], request: Request) -> Plan {
         let Request::Flush(durability) = request else { return Plan::Checkpoint };
         if self.ground.lock().retirement.pages() > RETIRED_LIMIT
             && self.ground.lock().retirement.pages_behind_checkpoint() > RETIRED_LIMIT
@@ -258,6 +259,13 @@ impl<P: Platform> Inner<P> {
         }
         let all: u64 = captures.iter().map(|capture| self.inline_len(capture, true)).sum();
         let small = durability == Durability::Process || all <= self.inline_limit;
+        let forgets = match durability {
+            Durability::Process => mutant::is(Mutant::KernelNotInline),
+            Durability::Sync => small && mutant::is(Mutant::DrainedIsClean),
+        };
+        if forgets {
+            captures.iter_mut().for_each(|capture| capture.drained = (0, 0));
+        }
         if !small {
             for page in captures.iter_mut().flat_map(|capture| &mut capture.pages) {
                 if page.fresh && !page.blocked {
@@ -268,6 +276,11 @@ impl<P: Platform> Inner<P> {
         let inline: u64 = captures.iter().map(|capture| self.inline_len(capture, small)).sum();
         let meta: u64 = captures.iter().map(|capture| 48 + capture.name.len() as u64).sum();
         let len = journal::HEADER_LEN as u64 + meta + inline;
+        if mutant::is(Mutant::JournalWraps)
+            && flusher.used + self.base.pages(len) > flusher.journal.pages
+        {
+            flusher.used = 0;
+        }
         match flusher.used + self.base.pages(len) <= flusher.journal.pages {
             true if small => Plan::Small,
             true => Plan::Large,
@@ -316,7 +329,9 @@ impl<P: Platform> Inner<P> {
         if plan == Plan::Large {
             report.bytes += self.place(captures)?;
             report.syncs += 1;
-            self.sync_or_poison()?;
+            if !mutant::is(Mutant::DataNotSynced) {
+                self.sync_or_poison()?;
+            }
             flusher.durable_sequence = flusher.sequence;
         }
         let batch = self.encode(flusher, captures, plan)?;
@@ -331,6 +346,8 @@ impl<P: Platform> Inner<P> {
         }
         if sync {
             self.release(flusher.durable_cut, flusher.checkpoint_cut);
+        } else if mutant::is(Mutant::KernelReleases) {
+            self.release(flusher.written_cut, flusher.checkpoint_cut);
         }
         Ok(report)
     }
@@ -403,7 +420,8 @@ impl<P: Platform> Inner<P> {
             };
             for page in capture.pages.iter().filter(|page| page.fate == Fate::Inlined) {
                 let used = image(page.page);
-                let (from, to) = match page.journaled {
+                let known = page.journaled || mutant::is(Mutant::FirstEntryPartial);
+                let (from, to) = match known {
                     true => (page.dirty.from as usize, (page.dirty.to as usize).min(used)),
                     false => (0, used),
                 };
@@ -411,7 +429,7 @@ impl<P: Platform> Inner<P> {
                     pieces.push(Piece {
                         page: capture.run.start + page.page,
                         offset: from as u32,
-                        full: !page.journaled,
+                        full: !known,
                         data: data.into(),
                     });
                 }
@@ -459,7 +477,14 @@ impl<P: Platform> Inner<P> {
             }
         }
         batch.resize(written, 0);
-        let pending = flusher.sequence > flusher.durable_sequence;
+        if mutant::is(Mutant::PageRewritten) && flusher.used > 0 {
+            let mut before = Vec::from(base.page_buffer()?);
+            let place = place - base.page_size();
+            base.platform.read(place, &mut before)?;
+            base.platform.write(place, &before)?;
+        }
+        let pending =
+            flusher.sequence > flusher.durable_sequence && !mutant::is(Mutant::KernelGap);
         let result = if !sync {
             base.platform.write(place, &batch)
         } else if pending {
@@ -468,7 +493,10 @@ impl<P: Platform> Inner<P> {
             base.platform.write(place, &batch).and_then(|()| base.platform.sync())
         } else {
             *syncs += 1;
-            base.platform.write_sync(place, &batch)
+            match base.platform.write_sync(place, &batch) {
+                Err(_) if mutant::is(Mutant::SyncRetried) => base.platform.sync(),
+                result => result,
+            }
         };
         result.map_err(|cause| self.poison(cause))?;
         flusher.used = end;
@@ -478,7 +506,10 @@ impl<P: Platform> Inner<P> {
     }
 
     pub(crate) fn sync_or_poison(&self) -> Result<()> {
-        self.base.platform.sync().map_err(|cause| self.poison(cause))
+        match self.base.platform.sync() {
+            Err(_) if mutant::is(Mutant::SyncRetried) => self.sync_or_poison(),
+            result => result.map_err(|cause| self.poison(cause)),
+        }
     }
 
     /// F6: what the flush wrote is part of the store's state now.
@@ -521,7 +552,10 @@ impl<P: Platform> Inner<P> {
         }
         if durable {
             // P1: the floor falls to what is durable now.
-            live.floor = base.page_up(capture.len);
+            live.floor = match mutant::is(Mutant::FloorInBytes) {
+                true => capture.len & !(base.page_size() - 1),
+                false => base.page_up(capture.len),
+            };
             if live.tail.is_empty() && !live.spilling {
                 live.reset_tail_base(base, len);
             }
@@ -612,7 +646,7 @@ impl<P: Platform> Inner<P> {
                 .filter(|(number, page)| {
                     page.journaled
                         && page.dirty.is_clean()
-                        && page.cut <= flusher.durable_cut
+                        && (page.cut <= flusher.durable_cut || mutant::is(Mutant::KernelImagePut))
                         && !live.is_mapped(*number)
                 })
                 .filter_map(|(number, page)| Some((run.start + number, page.bytes.clone()?)))

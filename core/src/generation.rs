@@ -16,6 +16,7 @@ use crate::copy::Original;
 use crate::error::Result;
 use crate::flush::{FlushReport, Flusher};
 use crate::journal::BatchWriter;
+use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::reader::{Reader, Snap};
 use crate::region::write_pieces;
@@ -75,6 +76,10 @@ impl<P: Platform> Inner<P> {
         };
         let salt = salt_of(flusher.store_id, generation);
         let encoded = self.encode_checkpoint(flusher.store_id, generation, salt, &rows, captures);
+        if mutant::is(Mutant::OldFreedEarly) && !confirming {
+            self.give_back(core::mem::take(&mut flusher.checkpoint));
+            self.give_back(core::mem::take(&mut flusher.journal));
+        }
         let (checkpoint, journal) = self.allocate_generation(encoded.len() as u64)?;
         let give_up = || {
             self.give_back(checkpoint);
@@ -87,7 +92,10 @@ impl<P: Platform> Inner<P> {
         let mut report = FlushReport { generation, regions, checkpoint: true, ..Default::default() };
         let written = self
             .grow_for_all()
-            .and_then(|()| self.place(captures))
+            .and_then(|()| match mutant::is(Mutant::PlacedLate) {
+                true => Ok(0),
+                false => self.place(captures),
+            })
             .and_then(|placed| {
                 write_pieces(base, checkpoint, 0, &encoded)?;
                 write_pieces(base, journal, 0, &*base.buffer(base.page_offset(zeroed) as usize)?)?;
@@ -95,13 +103,19 @@ impl<P: Platform> Inner<P> {
             });
         report.bytes += written.inspect_err(|_| give_up())?;
         report.bytes += encoded.len() as u64 + base.page_offset(zeroed);
-        self.sync_or_poison()?;
+        if !mutant::is(Mutant::CheckpointNotSynced) {
+            self.sync_or_poison()?;
+        }
+        if mutant::is(Mutant::PlacedLate) {
+            self.place(captures)?;
+        }
 
         // Step 2: the slot, on the page that does not hold the last proven generation.
         let slot = match &flusher.unconfirmed {
             Some(unconfirmed) => unconfirmed.next_slot,
             None => 1 - flusher.slot,
         };
+        let slot = if mutant::is(Mutant::OneSlot) { 0 } else { slot };
         let superblock = Superblock {
             page_size: base.page_size() as u32,
             compatible: 0,
@@ -135,7 +149,9 @@ impl<P: Platform> Inner<P> {
         let size = base.page_size() as u32;
         let proof = BatchWriter::new(flusher.store_id, salt, 1, 0, next_id, size).finish();
         report.syncs += 2;
-        report.bytes += self.append_batch(flusher, proof, true, &mut report.syncs)?;
+        if !mutant::is(Mutant::NoProof) {
+            report.bytes += self.append_batch(flusher, proof, true, &mut report.syncs)?;
+        }
         flusher.durable_sequence = flusher.sequence;
         flusher.written_cut = cut;
         flusher.durable_cut = cut;
@@ -221,6 +237,7 @@ impl<P: Platform> Inner<P> {
     fn decide(&self, flusher: &Flusher, capture: &mut Capture<P>, confirming: bool) {
         for page in &mut capture.pages {
             let place = page.fresh && !page.blocked && !confirming;
+            let place = place || (page.fresh && mutant::is(Mutant::BlockedPlaced));
             page.fate = if place { Fate::Placed } else { Fate::Carried };
         }
         let dirty: Vec<u64> = capture.pages.iter().map(|page| page.page).collect();
@@ -232,9 +249,12 @@ impl<P: Platform> Inner<P> {
             if dirty.binary_search(&number).is_ok() {
                 continue;
             }
-            let durable = page.journaled && page.cut <= flusher.durable_cut;
+            let durable = page.journaled
+                && (page.cut <= flusher.durable_cut || mutant::is(Mutant::KernelImagePut));
+            let confirming = confirming && !mutant::is(Mutant::OpenPutsEarly);
             // If the region has moved on, nobody knows any more who maps its old extent.
-            let unmapped = here.is_some_and(|live| !live.is_mapped(number));
+            let unmapped = here.is_some_and(|live| !live.is_mapped(number))
+                || mutant::is(Mutant::BlockedPlaced);
             let place = durable && unmapped && !confirming;
             capture.pages.push(CapturedPage {
                 page: number,
@@ -266,7 +286,9 @@ impl<P: Platform> Inner<P> {
         drop(table);
         let mut carried: Vec<(u64, &[u8])> = Vec::new();
         for capture in captures {
-            for page in capture.pages.iter().filter(|page| page.fate == Fate::Carried) {
+            let nothing = mutant::is(Mutant::NothingCarried);
+            let carry = |page: &&CapturedPage| page.fate == Fate::Carried && !nothing;
+            for page in capture.pages.iter().filter(carry) {
                 let start = base.page_offset(page.page);
                 let used = base.page_size().min(capture.len.saturating_sub(start)) as usize;
                 let image = page.bytes.get(..used).unwrap_or_default();
@@ -323,6 +345,9 @@ impl<P: Platform> Inner<P> {
         }
         for number in numbers {
             let Some(page) = live.pages.get_mut(number) else { continue };
+            if mutant::is(Mutant::BitSurvives) {
+                continue;
+            }
             page.journaled = false;
             match fates.get(&number) {
                 Some(captured) if captured.fate == Fate::Placed => {
@@ -386,6 +411,13 @@ impl<P: Platform> Inner<P> {
         // Nothing has changed, so the cut needs to wait for nobody.
         let Some((cut, _)) = self.end_epoch(true) else { return Ok(()) };
         let (space, file_len) = match &flusher.unconfirmed {
+            Some(unconfirmed) if mutant::is(Mutant::OpenFreesEarly) => {
+                let (mut used, ..) = self.runs();
+                used.extend([flusher.checkpoint, flusher.journal]);
+                used.sort_unstable_by_key(|run| run.start);
+                let space = Space::from_used(crate::run::FIRST_PAGE, used);
+                (space.unwrap_or_default(), unconfirmed.file_len)
+            }
             Some(unconfirmed) => (unconfirmed.space(), unconfirmed.file_len),
             None => return Ok(()),
         };

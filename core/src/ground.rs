@@ -9,6 +9,7 @@ use lock_api::MutexGuard;
 
 use crate::error::{Error, Result};
 use crate::extent::{Extent, Retired, Retirement};
+use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::run::{MAX_PAGES, Run};
 use crate::space::Space;
@@ -109,7 +110,9 @@ impl<P: Platform> Inner<P> {
         if run.is_empty() {
             return;
         }
-        if !trimmed && !extent.named() && Arc::strong_count(&extent) == 1 {
+        let forgotten = mutant::is(Mutant::ReleasedEarly)
+            || (trimmed && mutant::is(Mutant::TrimForgotten));
+        if forgotten || (!trimmed && !extent.named() && Arc::strong_count(&extent) == 1) {
             // No flush ever named it and nobody looks: it leaves no trace.
             self.give_back(run);
             return;

@@ -33,6 +33,11 @@ mod flush;
 mod generation;
 mod ground;
 mod journal;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+#[doc(hidden)]
+pub mod mutant;
 mod page_map;
 mod reader;
 mod recovery;

@@ -18,6 +18,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Damage, Error, Result};
 use crate::generation::Row;
 use crate::journal::{self, Batch, BatchHeader, Entry};
+use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::run::{FIRST_PAGE, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Run};
 use crate::space::Space;
@@ -97,7 +98,7 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
     let (slot, superblock, mut state, other) = match reader.checkpoint(&best)? {
         Ok(state) => (slot, best, state, other),
         Err(unreadable) => {
-            if reader.batch(&best, 0, 1)?.is_some() {
+            if reader.batch(&best, 0, 1)?.is_some() || mutant::is(Mutant::NoFallback) {
                 return Err(Error::Damaged(unreadable));
             }
             let Some((slot, superblock)) = other else {
@@ -113,7 +114,7 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
     let (sequence, used) = reader.replay(&superblock, &mut state)?;
     reader.check_gap(&superblock, sequence, used)?;
     let mut other_reads = false;
-    if sequence <= 1 {
+    if sequence == 0 || (sequence == 1 && !mutant::is(Mutant::ProofBelieved)) {
         // H20: the proof may be in the cache and not on the disk: keep what the other slot names.
         if let Some((_, other)) = &other {
             if let Ok(mut before) = reader.checkpoint(other)? {
@@ -124,7 +125,11 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
             }
         }
     }
-    let own_slot = sequence == 0 && other_reads;
+    let own_slot = match () {
+        () if mutant::is(Mutant::WrongSlot) => false,
+        () if mutant::is(Mutant::OwnSlot) => true,
+        () => sequence == 0 && other_reads,
+    };
     let State { table, mut rows, pages, named, .. } = state;
     check_rows(&superblock, &mut rows, &pages, file_len)?;
     Ok(Recovered {
@@ -328,8 +333,9 @@ impl<P: Platform> Reader<'_, P> {
         let offset = superblock.journal.offset(size).saturating_add(page * u64::from(size));
         let first = read_at(self.platform, self.file_len, offset, left.min(size.into()))?;
         let Some(header) = BatchHeader::decode(&first) else { return Ok(None) };
-        let ours = (header.store_id, header.salt, header.sequence)
-            == (superblock.store_id, superblock.salt, sequence);
+        let ours = header.store_id == superblock.store_id
+            && (header.salt == superblock.salt || mutant::is(Mutant::NoSalt))
+            && (header.sequence == sequence || mutant::is(Mutant::NoSequence));
         if !ours || header.len > left {
             return Ok(None);
         }

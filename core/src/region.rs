@@ -487,7 +487,7 @@ impl<P: Platform> Region<P> {
             state.run = run;
             let live = state.live(base);
             live.invalidate_snap();
-            live.extent = Some(Extent::new(run.start, false));
+            live.extent = Some(Extent::new(false));
             live.changed.add(Changed::RUN);
             return Ok(());
         }
@@ -638,7 +638,7 @@ impl<P: Platform> Region<P> {
         let live = state.live(base);
         live.invalidate_snap();
         live.old_snaps.clear();
-        let old = live.extent.replace(Extent::new(run.start, false));
+        let old = live.extent.replace(Extent::new(false));
         let pages: Vec<u64> = live.pages.iter().map(|(number, _)| number).collect();
         for number in pages {
             let stays = live

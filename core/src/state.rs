@@ -28,6 +28,7 @@ use lock_api::Mutex;
 use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
+use crate::mutant::{self, Mutant};
 use crate::page_map::PageMap;
 use crate::platform::Platform;
 use crate::reader::Snap;
@@ -208,7 +209,7 @@ impl<P: Platform> Live<P> {
             captured: None,
             changed: Changed::NOTHING,
             removed: false,
-            extent: (!run.is_empty()).then(|| Extent::new(run.start, true)),
+            extent: (!run.is_empty()).then(|| Extent::new(true)),
             floor: end,
             drained_from: end,
             tail_base: end,
@@ -252,6 +253,9 @@ impl<P: Platform> Live<P> {
 
     /// Whether a reader maps the page in place (I11).
     pub(crate) fn is_mapped(&self, page: u64) -> bool {
+        if mutant::is(Mutant::PutUnderReader) {
+            return false;
+        }
         let current = self.snap.as_ref().filter(|snap| Arc::strong_count(snap) > 1);
         current.is_some_and(|snap| snap.maps(page))
             || self.old_snaps.iter().any(|old| old.upgrade().is_some_and(|snap| snap.maps(page)))
@@ -259,14 +263,14 @@ impl<P: Platform> Live<P> {
 
     /// P3: nobody but the region's owner can care what is at the page's place.
     pub(crate) fn is_fresh(&self, base: &Base<P>, page: u64) -> bool {
-        base.page_offset(page) >= self.floor
+        (base.page_offset(page) >= self.floor || mutant::is(Mutant::DrainBelowFloor))
             && !self.pages.get(page).is_some_and(|page| page.journaled)
     }
 
     /// Where the tail may begin, when it is empty: behind everything that is not fresh, and behind
     /// everything that a reader may map.
     pub(crate) fn reset_tail_base(&mut self, base: &Base<P>, len: u64) {
-        debug_assert!(self.tail.len() == 0);
+        debug_assert!(self.tail.is_empty());
         let low = base.page_up(len).max(self.floor).max(base.page_offset(self.journaled_end));
         if low > self.tail_base || !self.has_readers() {
             self.tail_base = low;
@@ -282,7 +286,7 @@ impl<P: Platform> Live<P> {
             && self.captured.is_none()
             && self.changed == Changed::NOTHING
             && !self.removed
-            && self.tail.len() == 0
+            && self.tail.is_empty()
             && self.pages.is_empty()
             && self.drained_from >= base.page_up(len)
             && self.floor <= base.page_up(len)
@@ -333,7 +337,7 @@ impl<P: Platform> State<P> {
         }
         let mut bytes = base.page_buffer()?;
         let start = base.page_offset(number);
-        if !whole && start < len {
+        if !whole && start < len && !mutant::is(Mutant::OldBytesForgotten) {
             let used = base.page_size().min(len - start) as usize;
             base.read(run, start, bytes.get_mut(..used).unwrap_or_default())?;
         }
@@ -454,8 +458,18 @@ impl<P: Platform> State<P> {
         live.tail = Tail::new();
         let first_gone = base.page_of(base.page_up(len));
         // P2: truncation does not forget that a page is journaled.
-        let gone: Vec<(u64, bool)> =
-            live.pages.range_from(first_gone).map(|(n, page)| (n, page.journaled)).collect();
+        let forget = mutant::is(Mutant::TruncateClearsBit);
+        if forget {
+            live.journaled_end = live.journaled_end.min(first_gone);
+        }
+        if mutant::is(Mutant::FloorFallsEarly) {
+            live.floor = live.floor.min(base.page_up(len));
+        }
+        let gone: Vec<(u64, bool)> = live
+            .pages
+            .range_from(first_gone)
+            .map(|(number, page)| (number, page.journaled && !forget))
+            .collect();
         for (number, journaled) in gone {
             live.drop_bytes(base, number);
             if !journaled {
@@ -495,7 +509,7 @@ impl<P: Platform> State<P> {
             let run = allocate(base.page_of(base.page_up(self.len)));
             self.run = run;
             let live = self.live(base);
-            live.extent = Some(Extent::new(run.start, false));
+            live.extent = Some(Extent::new(false));
             live.changed.add(Changed::RUN);
         }
         let (id, name, run, len) = (self.id, self.name, self.run, self.len);
@@ -525,7 +539,11 @@ impl<P: Platform> State<P> {
             pages.push(CapturedPage { page: number, bytes, dirty, journaled, fresh, blocked, fate });
         }
         // P1: the floor rises at the cut, so that nothing drains over what the flush captured.
-        live.floor = live.floor.max(end);
+        live.floor = live.floor.max(match () {
+            () if mutant::is(Mutant::FloorAtPublish) => 0,
+            () if mutant::is(Mutant::FloorInBytes) => len & !(base.page_size() - 1),
+            () => end,
+        });
         live.reset_tail_base(base, len);
         live.drained_from = live.tail_base;
         if let Some(extent) = &live.extent {
@@ -661,7 +679,7 @@ impl<P: Platform> Live<P> {
 
     /// Moves what is in the tail to the page map, as dirty pages.
     pub(crate) fn move_tail_to_pages(&mut self, base: &Base<P>, len: u64) {
-        if self.tail.len() == 0 {
+        if self.tail.is_empty() {
             return;
         }
         // A write to the end that is under way may have put bytes behind `len`: they are not

@@ -14,6 +14,7 @@ use crate::error::{Error, PlatformError, PlatformErrorKind, Result};
 use crate::extent::{Extent, Retirement};
 use crate::flush::{Durability, FlushReport, Flusher, Request};
 use crate::ground::Ground;
+use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::recovery::{self, Recovered};
 use crate::region::Region;
@@ -356,7 +357,12 @@ impl<P: Platform> Inner<P> {
         let mut flusher = self.flusher.lock();
         if flusher.unconfirmed.is_some() {
             self.check_poison()?;
-            self.confirm(&mut flusher)?;
+            if mutant::is(Mutant::NotConfirmed) {
+                let space = flusher.unconfirmed.take().map(|unconfirmed| unconfirmed.space());
+                self.ground.lock().space = space.unwrap_or_default();
+            } else {
+                self.confirm(&mut flusher)?;
+            }
             self.status.store(READY, Ordering::Release);
         }
         drop(flusher);

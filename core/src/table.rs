@@ -70,7 +70,7 @@ impl Table {
     }
 
     fn hash(name: &[u8]) -> u64 {
-        FixedState::with_seed(0x616c_6c6f_64).hash_one(name)
+        FixedState::with_seed(0x61_6c6c_6f64).hash_one(name)
     }
 
     pub(crate) fn name(&self, name: NameRef) -> &str {

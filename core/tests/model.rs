@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use allod_core::{Durability, Options, Platform, Reader, Store};
-use allod_mem::MemPlatform;
+use allod_mem::{MappedMem, MemPlatform};
 
 type Model = BTreeMap<String, Vec<u8>>;
 
@@ -61,13 +61,12 @@ fn compare<P: Platform>(reader: &Reader<P>, bytes: &[u8], name: &str) {
     assert!(piecewise == bytes, "chunks of {name} differ");
 }
 
-fn history(seed: u64, steps: u64) {
+fn history<P: Platform + Clone>(platform: P, seed: u64, steps: u64) {
     let mut random = Random(seed);
-    let platform = MemPlatform::new();
     let mut store = options().open(platform.clone()).expect("a new store");
     let mut model = Model::new();
     let mut durable = Model::new();
-    let mut readers: Vec<(Reader<MemPlatform>, Vec<u8>, String)> = Vec::new();
+    let mut readers: Vec<(Reader<P>, Vec<u8>, String)> = Vec::new();
     for step in 0..steps {
         let name = format!("r{}", random.below(6));
         let known = model.get(&name).cloned();
@@ -201,6 +200,7 @@ fn random_histories_match_the_model() {
     let count: u64 = std::env::var("COUNT").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
     for seed in first..first + count {
         println!("seed {seed}");
-        history(seed, 150);
+        history(MemPlatform::new(), seed, 150);
+        history(MappedMem::new(64 << 20).expect("memory"), seed, 150);
     }
 }
