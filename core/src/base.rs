@@ -63,9 +63,7 @@ impl<P: Platform> Base<P> {
     /// `len` zeros, or an error where memory is short.
     pub(crate) fn buffer(&self, len: usize) -> Result<Box<[u8]>> {
         let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(len)
-            .map_err(|_| Error::OutOfMemory { requested: len as u64 })?;
+        bytes.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { requested: len as u64 })?;
         bytes.resize(len, 0);
         Ok(bytes.into_boxed_slice())
     }

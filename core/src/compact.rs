@@ -126,6 +126,7 @@ impl<P: Platform> Compaction<P> {
     pub fn step(&mut self, budget_bytes: u64) -> Result<CompactProgress> {
         let store = self.store.clone();
         let inner = &**store.inner();
+        inner.ready()?;
         match self.stage {
             Stage::Move => {
                 let mut moved = 0;
@@ -253,8 +254,10 @@ impl<P: Platform> Inner<P> {
             let mut ground = self.ground.lock();
             let mut end = self.base.page_offset(ground.space.end());
             if mutant::is(Mutant::CutOverRetired) {
-                while let Some(last) =
-                    ground.retirement.iter().find(|last| self.base.page_offset(last.run.end()) == end)
+                while let Some(last) = ground
+                    .retirement
+                    .iter()
+                    .find(|last| self.base.page_offset(last.run.end()) == end)
                 {
                     end = self.base.page_offset(last.run.start);
                 }
@@ -280,7 +283,9 @@ impl<P: Platform> Inner<P> {
         while punched <= budget {
             let hole = {
                 let mut ground = self.ground.lock();
-                let Some(hole) = ground.space.unpunched(1).next() else { return Ok((punched, true)) };
+                let Some(hole) = ground.space.unpunched(1).next() else {
+                    return Ok((punched, true));
+                };
                 // Taken, so that nobody gets it while it is being punched.
                 if !ground.space.extend(hole.start, hole.pages) {
                     return Ok((punched, true));
@@ -299,4 +304,3 @@ impl<P: Platform> Inner<P> {
         Ok((punched, false))
     }
 }
-

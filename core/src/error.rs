@@ -275,7 +275,10 @@ impl fmt::Display for Error {
                 write!(f, "a region's name has 1 to 1,024 bytes, this one has {len}")
             }
             Self::InvalidName { position: Some(at), .. } => {
-                write!(f, "a region's name has no control characters, this one has one at byte {at}")
+                write!(
+                    f,
+                    "a region's name has no control characters, this one has one at byte {at}"
+                )
             }
             Self::RegionExists { name } => write!(f, "a region named {name:?} exists already"),
             Self::NoRegion { name } => write!(f, "there is no region named {name:?}"),

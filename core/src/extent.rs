@@ -91,8 +91,7 @@ impl Retirement {
             let unpinned = retired.trimmed
                 || Arc::strong_count(&retired.extent) == 1
                 || mutant::is(Mutant::ReleasedPinned);
-            let journaled =
-                retired.extent.journaled() && !mutant::is(Mutant::JournaledReleased);
+            let journaled = retired.extent.journaled() && !mutant::is(Mutant::JournaledReleased);
             let unnamed = !retired.extent.named()
                 || ((durable >= retired.left || mutant::is(Mutant::ReleaseIgnoresCut))
                     && (!journaled || checkpoint >= retired.left));

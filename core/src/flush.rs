@@ -125,6 +125,12 @@ impl<P: Platform> Inner<P> {
             Request::Checkpoint | Request::Copy => self.ready()?,
             Request::Flush(_) => {
                 self.check_poison()?;
+                let sync = request == Request::Flush(Durability::Sync);
+                if sync && !self.is_read_only() {
+                    // What recovery found may be in the cache and not on the device (I9): only the
+                    // confirmation makes it durable.
+                    self.ready()?;
+                }
                 if !self.is_ready() {
                     // Nothing can have changed.
                     let generation = self.flusher.lock().generation;
@@ -166,9 +172,7 @@ impl<P: Platform> Inner<P> {
             self.dirty.lock().cut_open = false;
         }
         let result = match plan {
-            Plan::Checkpoint => {
-                self.checkpoint(&mut flusher, cut, &mut captures, false, originals)
-            }
+            Plan::Checkpoint => self.checkpoint(&mut flusher, cut, &mut captures, false, originals),
             Plan::Small | Plan::Large => {
                 let sync = request != Request::Flush(Durability::Process);
                 self.write_batch(&mut flusher, cut, &captures, plan, sync)
@@ -483,8 +487,7 @@ impl<P: Platform> Inner<P> {
             base.platform.read(place, &mut before)?;
             base.platform.write(place, &before)?;
         }
-        let pending =
-            flusher.sequence > flusher.durable_sequence && !mutant::is(Mutant::KernelGap);
+        let pending = flusher.sequence > flusher.durable_sequence && !mutant::is(Mutant::KernelGap);
         let result = if !sync {
             base.platform.write(place, &batch)
         } else if pending {
@@ -516,7 +519,7 @@ impl<P: Platform> Inner<P> {
     fn settle(&self, capture: &Capture<P>, plan: Plan, durable: bool) {
         let base = &self.base;
         let drained = plan == Plan::Small && capture.drained_pages().next().is_some();
-        if drained || capture.has_images() {
+        if (drained || capture.has_images()) && !mutant::is(Mutant::LeftUnmarked) {
             // I12: also if the region has left the extent meanwhile, its places have entries now.
             capture.mark_journaled();
         }

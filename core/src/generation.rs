@@ -20,7 +20,7 @@ use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::reader::{Reader, Snap};
 use crate::region::write_pieces;
-use crate::run::Run;
+use crate::run::{FIRST_PAGE, Run, max_pages};
 use crate::space::Space;
 use crate::state::{Capture, CapturedPage, Dirty, Fate};
 use crate::store::Inner;
@@ -89,7 +89,8 @@ impl<P: Platform> Inner<P> {
         // Step 1: everything that the slot will name. An error poisons nothing, because nothing
         // names any of it yet.
         let zeroed = base.pages(ZEROED_AT_START).min(journal.pages);
-        let mut report = FlushReport { generation, regions, checkpoint: true, ..Default::default() };
+        let mut report =
+            FlushReport { generation, regions, checkpoint: true, ..Default::default() };
         let written = self
             .grow_for_all()
             .and_then(|()| match mutant::is(Mutant::PlacedLate) {
@@ -98,7 +99,7 @@ impl<P: Platform> Inner<P> {
             })
             .and_then(|placed| {
                 write_pieces(base, checkpoint, 0, &encoded)?;
-                write_pieces(base, journal, 0, &*base.buffer(base.page_offset(zeroed) as usize)?)?;
+                write_pieces(base, journal, 0, &base.buffer(base.page_offset(zeroed) as usize)?)?;
                 Ok(placed)
             });
         report.bytes += written.inspect_err(|_| give_up())?;
@@ -128,7 +129,12 @@ impl<P: Platform> Inner<P> {
             checkpoint_len: encoded.len() as u64,
             journal,
         };
-        let page = superblock.encode_page();
+        let mut page = superblock.encode_page();
+        if generation == 1 {
+            // Slot B gets its space together with slot A, so that a full disk shows now, when there
+            // is nothing to lose, and not when generation 2 is written.
+            page.resize(base.page_offset(FIRST_PAGE) as usize, 0);
+        }
         base.platform
             .write_sync(base.page_offset(slot), &page)
             .map_err(|cause| self.poison(cause))?;
@@ -383,9 +389,10 @@ impl<P: Platform> Inner<P> {
         used.push(checkpoint);
         used.push(journal);
         used.sort_unstable_by_key(|run| run.start);
-        let space = Space::from_used(crate::run::FIRST_PAGE, used);
+        let space = Space::from_used(FIRST_PAGE, used);
         assert!(space.is_ok(), "I12: confirmed extents overlap");
-        self.ground.lock().space = space.unwrap_or_default();
+        let limit = max_pages(self.base.page_size() as u32);
+        self.ground.lock().space = space.unwrap_or_default().with_limit(limit);
     }
 
     /// Gathers the names when most of what is kept of them is of regions long gone.
@@ -415,7 +422,7 @@ impl<P: Platform> Inner<P> {
                 let (mut used, ..) = self.runs();
                 used.extend([flusher.checkpoint, flusher.journal]);
                 used.sort_unstable_by_key(|run| run.start);
-                let space = Space::from_used(crate::run::FIRST_PAGE, used);
+                let space = Space::from_used(FIRST_PAGE, used);
                 (space.unwrap_or_default(), unconfirmed.file_len)
             }
             Some(unconfirmed) => (unconfirmed.space(), unconfirmed.file_len),
@@ -433,4 +440,3 @@ impl<P: Platform> Inner<P> {
         Ok(())
     }
 }
-

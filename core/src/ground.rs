@@ -110,8 +110,8 @@ impl<P: Platform> Inner<P> {
         if run.is_empty() {
             return;
         }
-        let forgotten = mutant::is(Mutant::ReleasedEarly)
-            || (trimmed && mutant::is(Mutant::TrimForgotten));
+        let forgotten =
+            mutant::is(Mutant::ReleasedEarly) || (trimmed && mutant::is(Mutant::TrimForgotten));
         if forgotten || (!trimmed && !extent.named() && Arc::strong_count(&extent) == 1) {
             // No flush ever named it and nobody looks: it leaves no trace.
             self.give_back(run);

@@ -32,6 +32,7 @@ mod extent;
 mod flush;
 mod generation;
 mod ground;
+mod holes;
 mod journal;
 #[cfg(not(feature = "mutants"))]
 mod mutant;

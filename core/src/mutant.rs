@@ -8,7 +8,7 @@ macro_rules! mutants {
     ($($name:ident: $rule:literal, $what:literal;)*) => {
         /// A rule dropped.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[cfg_attr(not(feature = "mutants"), allow(dead_code))]
+        #[cfg_attr(not(feature = "mutants"), allow(dead_code, unreachable_pub))]
         pub enum Mutant {
             $(
                 #[doc = $what]
@@ -81,6 +81,7 @@ mutants! {
     ProofBelieved: "R4", "a visible proof is taken for a durable one";
     NoFallback: "R1", "a slot whose checkpoint does not read is damage";
     SaltRepeats: "R6", "every generation has the same salt";
+    LeftUnmarked: "I12", "an extent left during a flush is not marked as having entries";
     MixedCut: "F1", "a writer that comes before the flush leaves its new state for it";
 }
 

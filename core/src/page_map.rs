@@ -14,6 +14,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::slice;
 
 /// How many bits of the key one level takes.
 const BITS: u32 = 5;
@@ -26,7 +27,6 @@ pub(crate) struct PageMap<T> {
     root: Option<Arc<Node<T>>>,
     /// How many levels of inner nodes lie above the leaves; 0 when the root is a leaf, or missing.
     height: u32,
-    len: usize,
 }
 
 /// Either all of a level are leaves, or all are inner nodes. No node but one just made is empty.
@@ -47,12 +47,7 @@ struct Slots<V> {
 impl<T> PageMap<T> {
     /// An empty map. Allocates nothing.
     pub(crate) const fn new() -> Self {
-        Self { root: None, height: 0, len: 0 }
-    }
-
-    /// How many pages it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.len
+        Self { root: None, height: 0 }
     }
 
     /// Whether it holds no page.
@@ -60,46 +55,15 @@ impl<T> PageMap<T> {
         self.root.is_none()
     }
 
-    /// The value of page `key`.
+    /// The value of page `key`. O(height).
+    #[inline]
     pub(crate) fn get(&self, key: u64) -> Option<&T> {
-        if !fits(key, self.height) {
-            return None;
+        match self.root.as_deref()? {
+            // The map of a small region, or of one with few changes near its start, is one leaf.
+            Node::Leaf(slots) => slots.get(u32::try_from(key).ok()?),
+            Node::Inner(slots) if fits(key, self.height) => slots.find(key, self.height),
+            Node::Inner(_) => None,
         }
-        let mut node = self.root.as_deref()?;
-        let mut height = self.height;
-        loop {
-            match node {
-                Node::Leaf(slots) => return slots.get(index(key, 0)),
-                Node::Inner(slots) => node = slots.get(index(key, height))?,
-            }
-            height = height.saturating_sub(1);
-        }
-    }
-
-    /// The smallest key.
-    pub(crate) fn first_key(&self) -> Option<u64> {
-        self.first_at_or_after(0).map(|(key, _)| key)
-    }
-
-    /// The largest key.
-    pub(crate) fn last_key(&self) -> Option<u64> {
-        let mut node = self.root.as_deref()?;
-        let mut key = 0;
-        loop {
-            match node {
-                Node::Leaf(slots) => return Some(key << BITS | u64::from(slots.last()?.0)),
-                Node::Inner(slots) => {
-                    let (index, child) = slots.last()?;
-                    key = key << BITS | u64::from(index);
-                    node = child;
-                }
-            }
-        }
-    }
-
-    /// The page at `key`, or else the nearest one behind it. O(height).
-    pub(crate) fn first_at_or_after(&self, key: u64) -> Option<(u64, &T)> {
-        self.range_from(key).next()
     }
 
     /// All pages, in ascending order.
@@ -110,7 +74,8 @@ impl<T> PageMap<T> {
     /// All pages from `key` on, in ascending order. O(height) to begin with, and again every 32
     /// keys or so.
     pub(crate) fn range_from(&self, key: u64) -> Iter<'_, T> {
-        Iter { map: self, leaf: None, next: Some(key) }
+        let leaf = Cursor { left: 0, values: [].iter(), prefix: 0 };
+        Iter { map: self, leaf, next: Some(key) }
     }
 
     /// The first leaf that holds anything at or after `key`.
@@ -151,46 +116,27 @@ impl<T: Clone> PageMap<T> {
             }
             self.height += 1;
         }
-        let old = match &mut self.root {
+        match &mut self.root {
             Some(root) => Arc::make_mut(root).insert(key, self.height, value),
             None => {
                 self.root = Some(Node::path(key, self.height, value));
                 None
             }
-        };
-        self.len += usize::from(old.is_none());
-        old
+        }
     }
 
     /// Takes page `key` out, and frees the nodes that become empty.
     pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
         // Nodes are copied only for a page that is there.
         self.get(key)?;
-        let root = Arc::make_mut(self.root.as_mut()?);
-        let old = root.remove(key, self.height);
-        self.len -= usize::from(old.is_some());
+        let old = Arc::make_mut(self.root.as_mut()?).remove(key, self.height);
         self.lower();
         old
     }
 
-    /// Takes all pages from `key` on out, as a truncation does, and answers how many they were.
-    /// Costs O(what goes).
-    pub(crate) fn retain_below(&mut self, key: u64) -> usize {
-        if self.last_key().is_none_or(|last| last < key) {
-            return 0;
-        }
-        let gone = match &mut self.root {
-            Some(root) if key > 0 => Arc::make_mut(root).retain_below(key, self.height),
-            _ => self.len,
-        };
-        self.len -= gone;
-        self.lower();
-        gone
-    }
-
     /// Drops a root that is empty, and levels that no key needs any more.
     fn lower(&mut self) {
-        if self.len == 0 {
+        if self.root.as_deref().is_some_and(Node::is_empty) {
             self.root = None;
         }
         while let Some(Node::Inner(slots)) = self.root.as_deref() {
@@ -218,8 +164,10 @@ impl<T> Node<T> {
     fn leaf_at_or_after(&self, key: u64, prefix: u64, height: u32) -> Option<Cursor<'_, T>> {
         match self {
             Self::Leaf(slots) => {
-                let left = slots.taken & at_or_above(index(key, 0));
-                (left != 0).then_some(Cursor { slots, left, prefix })
+                let at = index(key, 0);
+                let left = slots.taken & at_or_above(at);
+                let values = slots.values.get(slots.place(at)..)?.iter();
+                (left != 0).then_some(Cursor { left, values, prefix })
             }
             Self::Inner(slots) => {
                 let at = index(key, height);
@@ -230,18 +178,10 @@ impl<T> Node<T> {
                         return found;
                     }
                 }
-                // Nothing is left in the child that the key leads to: anything in a later one will do.
+                // Nothing is left in the child that the key leads to: any key of a later one will do.
                 let next = (slots.taken & at_or_above(at) & !(1 << at)).trailing_zeros();
                 slots.get(next)?.leaf_at_or_after(0, prefix << BITS | u64::from(next), below)
             }
-        }
-    }
-
-    /// How many values lie below this node.
-    fn count(&self) -> usize {
-        match self {
-            Self::Leaf(slots) => slots.values.len(),
-            Self::Inner(slots) => slots.values.iter().map(|child| child.count()).sum(),
         }
     }
 
@@ -285,25 +225,6 @@ impl<T: Clone> Node<T> {
             }
         }
     }
-
-    /// Answers how many values went.
-    fn retain_below(&mut self, key: u64, height: u32) -> usize {
-        let at = index(key, height);
-        match self {
-            Self::Leaf(slots) => slots.cut(at).count(),
-            Self::Inner(slots) => {
-                let mut gone = slots.cut(at + 1).map(|child| child.count()).sum();
-                if let Some(child) = slots.get_mut(at) {
-                    let child = Arc::make_mut(child);
-                    gone += child.retain_below(key, height.saturating_sub(1));
-                    if child.is_empty() {
-                        slots.remove(at);
-                    }
-                }
-                gone
-            }
-        }
-    }
 }
 
 impl<V> Slots<V> {
@@ -312,15 +233,18 @@ impl<V> Slots<V> {
     }
 
     /// Where the value of index `at` is, or would be.
+    #[inline]
     fn place(&self, at: u32) -> usize {
         (self.taken & !at_or_above(at)).count_ones() as usize
     }
 
     /// An index of 32 and more is there to be asked for, and holds nothing.
+    #[inline]
     fn has(&self, at: u32) -> bool {
         self.taken.checked_shr(at).unwrap_or(0) & 1 == 1
     }
 
+    #[inline]
     fn get(&self, at: u32) -> Option<&V> {
         if self.has(at) { self.values.get(self.place(at)) } else { None }
     }
@@ -328,10 +252,6 @@ impl<V> Slots<V> {
     fn get_mut(&mut self, at: u32) -> Option<&mut V> {
         let place = self.place(at);
         if self.has(at) { self.values.get_mut(place) } else { None }
-    }
-
-    fn last(&self) -> Option<(u32, &V)> {
-        Some((self.taken.checked_ilog2()?, self.values.last()?))
     }
 
     fn insert(&mut self, at: u32, value: V) -> Option<V> {
@@ -351,41 +271,52 @@ impl<V> Slots<V> {
         self.taken &= !(1 << at);
         Some(value)
     }
+}
 
-    /// Takes out what is at index `at` and above.
-    fn cut(&mut self, at: u32) -> alloc::vec::Drain<'_, V> {
-        let place = self.place(at);
-        self.taken &= !at_or_above(at);
-        self.values.drain(place..)
+impl<T> Slots<Arc<Node<T>>> {
+    /// The value of page `key`, below an inner node of the given height.
+    fn find(&self, key: u64, mut height: u32) -> Option<&T> {
+        let mut slots = self;
+        loop {
+            match &**slots.get(index(key, height))? {
+                Node::Leaf(slots) => return slots.get(index(key, 0)),
+                Node::Inner(inner) => slots = inner,
+            }
+            height = height.saturating_sub(1);
+        }
     }
 }
 
 /// The index of `key` in a node of the given height.
+#[inline]
 fn index(key: u64, height: u32) -> u32 {
     (key.checked_shr(height * BITS).unwrap_or(0) & MASK) as u32
 }
 
 /// Whether a tree of the given height has a place for `key`.
+#[inline]
 fn fits(key: u64, height: u32) -> bool {
     key.checked_shr((height + 1) * BITS).unwrap_or(0) == 0
 }
 
 /// The bits of the indexes from `at` on; none for an index past the last.
+#[inline]
 fn at_or_above(at: u32) -> u32 {
     u32::MAX.checked_shl(at).unwrap_or(0)
 }
 
 /// What is left to be seen of one leaf.
 struct Cursor<'a, T> {
-    slots: &'a Slots<T>,
+    /// The bits of the indexes whose values come next.
     left: u32,
+    values: slice::Iter<'a, T>,
     prefix: u64,
 }
 
 /// Pages in ascending order, from [`PageMap::iter`] and [`PageMap::range_from`].
 pub(crate) struct Iter<'a, T> {
     map: &'a PageMap<T>,
-    leaf: Option<Cursor<'a, T>>,
+    leaf: Cursor<'a, T>,
     /// Where to look for the next leaf; `None` after the last key there can be.
     next: Option<u64>,
 }
@@ -393,24 +324,22 @@ pub(crate) struct Iter<'a, T> {
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (u64, &'a T);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let leaf = match &mut self.leaf {
-            Some(leaf) if leaf.left != 0 => leaf,
-            _ => {
-                let leaf = self.map.leaf_at_or_after(self.next.take()?)?;
-                self.next = (leaf.prefix << BITS | MASK).checked_add(1);
-                self.leaf.insert(leaf)
-            }
-        };
-        let at = leaf.left.trailing_zeros();
-        leaf.left &= leaf.left - 1;
-        Some((leaf.prefix << BITS | u64::from(at), leaf.slots.get(at)?))
+        if self.leaf.left == 0 {
+            self.leaf = self.map.leaf_at_or_after(self.next.take()?)?;
+            self.next = (self.leaf.prefix << BITS | MASK).checked_add(1);
+        }
+        let Cursor { left, values, prefix } = &mut self.leaf;
+        let at = left.trailing_zeros();
+        *left &= left.wrapping_sub(1);
+        Some((*prefix << BITS | u64::from(at), values.next()?))
     }
 }
 
 impl<T> Clone for PageMap<T> {
     fn clone(&self) -> Self {
-        Self { root: self.root.clone(), height: self.height, len: self.len }
+        Self { root: self.root.clone(), height: self.height }
     }
 }
 
@@ -447,7 +376,6 @@ mod tests {
         Insert(u64, u32),
         Change(u64, u32),
         Remove(u64),
-        RetainBelow(u64),
         Clone,
     }
 
@@ -456,7 +384,6 @@ mod tests {
             8 => (key(), any::<u32>()).prop_map(|(k, v)| Op::Insert(k, v)),
             2 => (key(), any::<u32>()).prop_map(|(k, v)| Op::Change(k, v)),
             4 => key().prop_map(Op::Remove),
-            1 => key().prop_map(Op::RetainBelow),
             1 => Just(Op::Clone),
         ]
     }
@@ -491,14 +418,12 @@ mod tests {
 
     fn check(map: &PageMap<u32>, model: &Model) {
         assert!(map.iter().eq(model.iter().map(|(k, v)| (*k, v))));
-        assert_eq!((map.len(), map.is_empty()), (model.len(), model.is_empty()));
-        assert_eq!(map.first_key(), model.keys().next().copied());
-        assert_eq!(map.last_key(), model.keys().next_back().copied());
+        assert_eq!(map.is_empty(), model.is_empty());
         match &map.root {
             Some(root) => check_shape(root, map.height),
             None => assert_eq!(map.height, 0),
         }
-        let last = map.last_key().unwrap_or(0);
+        let last = model.keys().next_back().copied().unwrap_or(0);
         assert!(fits(last, map.height) && (map.height == 0 || !fits(last, map.height - 1)));
     }
 
@@ -523,9 +448,6 @@ mod tests {
                         }
                     }
                     Op::Remove(k) => prop_assert_eq!(map.remove(k), model.remove(&k)),
-                    Op::RetainBelow(k) => {
-                        prop_assert_eq!(map.retain_below(k), model.split_off(&k).len());
-                    }
                     Op::Clone => clones.push((map.clone(), model.clone())),
                 }
                 check(&map, &model);
@@ -536,11 +458,31 @@ mod tests {
                 for &k in &probes {
                     prop_assert_eq!(map.get(k), model.get(&k));
                     prop_assert!(map.range_from(k).eq(model.range(k..).map(|(k, v)| (*k, v))));
-                    prop_assert_eq!(
-                        map.first_at_or_after(k),
-                        model.range(k..).next().map(|(k, v)| (*k, v))
-                    );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn emptied_it_is_as_new() {
+        for keys in [&[0][..], &[31], &[32], &[5, 9], &[0, 40, 1 << 30], &[u64::MAX, 1]] {
+            let mut map: PageMap<u64> = keys.iter().map(|&k| (k, k)).collect();
+            for &k in keys {
+                assert!(!map.is_empty());
+                assert_eq!(map.remove(k), Some(k));
+            }
+            assert!(map.is_empty() && map.height == 0, "{keys:?}");
+            assert_eq!((map.insert(3, 4), map.get(3), map.iter().count()), (None, Some(&4), 1));
+        }
+    }
+
+    #[test]
+    fn keys_past_its_height_are_not_found() {
+        for mut map in [PageMap::from_iter([(3, 0)]), PageMap::from_iter([(3, 0), (35, 0)])] {
+            for key in (5..64).map(|shift| (1 << shift) + 3).filter(|&key| key != 35) {
+                assert_eq!(map.get(key), None);
+                assert_eq!((map.get_mut(key).is_none(), map.remove(key)), (true, None));
+                assert_eq!(map.range_from(key).next(), None);
             }
         }
     }
@@ -551,7 +493,6 @@ mod tests {
         let clone = map.clone();
         assert_eq!(map.get_mut(3), None);
         assert_eq!(map.remove(3), None);
-        assert_eq!(map.retain_below(199), 0);
         let roots = (map.root.as_ref(), clone.root.as_ref());
         assert!(matches!(roots, (Some(a), Some(b)) if Arc::ptr_eq(a, b)));
     }
@@ -578,7 +519,7 @@ mod tests {
         let mut map: PageMap<Arc<()>> = (0..200).map(|k| (k * 7, Arc::clone(&page))).collect();
         let clone = map.clone();
         assert_eq!(Arc::strong_count(&page), 201);
-        assert_eq!(map.retain_below(700), 100);
+        assert!((100..200).all(|k| map.remove(k * 7).is_some()));
         drop(clone);
         assert_eq!(Arc::strong_count(&page), 101);
         drop(map);

@@ -133,6 +133,7 @@ impl<P: Platform> Snap<P> {
         let next = self
             .pages
             .range_from(number + 1)
+            .take_while(|(number, _)| self.base.page_offset(*number) < end)
             .find(|(_, page)| page.bytes.is_some())
             .map_or(self.tail_base, |(number, _)| self.base.page_offset(number));
         Piece::InPlace(next.min(self.tail_base).min(end) - offset)

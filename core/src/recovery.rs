@@ -17,10 +17,10 @@ use hashbrown::HashMap;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Damage, Error, Result};
 use crate::generation::Row;
-use crate::journal::{self, Batch, BatchHeader, Entry};
+use crate::journal::{self, Batch, BatchDefect, BatchHeader, Entry};
 use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
-use crate::run::{FIRST_PAGE, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Run};
+use crate::run::{FIRST_PAGE, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Run, max_pages};
 use crate::space::Space;
 use crate::superblock::{self, SlotDefect, Superblock};
 use crate::table::{NameRef, Table};
@@ -35,6 +35,7 @@ pub(crate) struct Unconfirmed {
     pub(crate) file_len: u64,
     /// Every run that any prefix of the batches names, and whatever else must not be written yet.
     named: Vec<Run>,
+    page_size: u32,
 }
 
 impl Unconfirmed {
@@ -52,7 +53,9 @@ impl Unconfirmed {
             }
         }
         let end = used.last().map_or(FIRST_PAGE, Run::end);
-        Space::from_used(FIRST_PAGE, used).unwrap_or_else(|_| Space::new(end))
+        Space::from_used(FIRST_PAGE, used)
+            .unwrap_or_else(|_| Space::new(end))
+            .with_limit(max_pages(self.page_size))
     }
 }
 
@@ -98,7 +101,7 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
     let (slot, superblock, mut state, other) = match reader.checkpoint(&best)? {
         Ok(state) => (slot, best, state, other),
         Err(unreadable) => {
-            if reader.batch(&best, 0, 1)?.is_some() || mutant::is(Mutant::NoFallback) {
+            if reader.has_batch(&best, 0, 1)? || mutant::is(Mutant::NoFallback) {
                 return Err(Error::Damaged(unreadable));
             }
             let Some((slot, superblock)) = other else {
@@ -145,6 +148,7 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
             next_slot: if own_slot { slot } else { 1 - slot },
             file_len,
             named,
+            page_size: superblock.page_size,
         },
     })
 }
@@ -172,9 +176,7 @@ fn read_at<P: Platform>(platform: &P, file_len: u64, offset: u64, len: u64) -> R
 }
 
 fn page_sizes() -> impl Iterator<Item = u32> {
-    core::iter::successors(Some(MIN_PAGE_SIZE), |size| {
-        (*size < MAX_PAGE_SIZE).then(|| size * 2)
-    })
+    core::iter::successors(Some(MIN_PAGE_SIZE), |size| (*size < MAX_PAGE_SIZE).then(|| size * 2))
 }
 
 fn read_slots<P: Platform>(platform: &P, file_len: u64) -> Result<Slots> {
@@ -225,18 +227,20 @@ fn no_slot<P: Platform>(platform: &P, file_len: u64, defects: &[SlotDefect]) -> 
             return Ok(damage("superblock", 0, 1, 0));
         }
     }
-    let blank = |defect: &SlotDefect| *defect == SlotDefect::Blank;
-    let mut rest = defects.iter().skip(1);
-    let first_page_is_new = defects.first().is_some_and(blank) || {
-        let mut built = false;
-        for size in page_sizes().map(u64::from) {
-            let checkpoint = read_at(platform, file_len, 2 * size, 8)?;
-            built |= checkpoint == crate::checkpoint::MAGIC;
-        }
-        built
-    };
-    // Creation writes slot B for the first time after slot A was proven.
-    if file_len == 0 || (first_page_is_new && rest.next().is_some_and(blank)) {
+    // Creation writes both slot pages at once, when the empty checkpoint on page 2 and the zeros of
+    // the journal on page 3 are durable; before, they are blank; after, the proof is on page 3.
+    // (Only the first two places are looked at for that: what would be slot B with larger pages is
+    // something else with smaller ones.)
+    let blank = defects.iter().take(2).all(|defect| *defect == SlotDefect::Blank);
+    let mut built = false;
+    for size in page_sizes().map(u64::from) {
+        let checkpoint = read_at(platform, file_len, 2 * size, 8)?;
+        let journal = read_at(platform, file_len, 3 * size, size)?;
+        built |= checkpoint == crate::checkpoint::MAGIC
+            && journal.len() as u64 == size
+            && journal.iter().all(|byte| *byte == 0);
+    }
+    if file_len == 0 || blank || built {
         return Ok(Error::Unfinished);
     }
     if defects.iter().any(|d| matches!(d, SlotDefect::Checksum { .. } | SlotDefect::Invalid(_))) {
@@ -326,27 +330,27 @@ impl<P: Platform> Reader<'_, P> {
         Ok(Ok(state))
     }
 
-    /// The bytes of the batch at `page` of the journal, if it is valid and has that number.
-    fn batch(&self, superblock: &Superblock, page: u64, sequence: u64) -> Result<Option<Vec<u8>>> {
+    /// The bytes at `page` of the journal that say that they are a batch. Nothing else of them is
+    /// checked.
+    fn fetch(&self, superblock: &Superblock, page: u64) -> Result<Option<Vec<u8>>> {
         let size = superblock.page_size;
         let left = superblock.journal.pages.saturating_sub(page) * u64::from(size);
         let offset = superblock.journal.offset(size).saturating_add(page * u64::from(size));
         let first = read_at(self.platform, self.file_len, offset, left.min(size.into()))?;
-        let Some(header) = BatchHeader::decode(&first) else { return Ok(None) };
-        let ours = header.store_id == superblock.store_id
-            && (header.salt == superblock.salt || mutant::is(Mutant::NoSalt))
-            && (header.sequence == sequence || mutant::is(Mutant::NoSequence));
-        if !ours || header.len > left {
-            return Ok(None);
+        match BatchHeader::decode(&first) {
+            Some(header) if header.len > left => Ok(None),
+            Some(header) if header.len > first.len() as u64 => {
+                read_at(self.platform, self.file_len, offset, header.len).map(Some)
+            }
+            Some(_) => Ok(Some(first)),
+            None => Ok(None),
         }
-        let bytes = if header.len <= first.len() as u64 {
-            first
-        } else {
-            read_at(self.platform, self.file_len, offset, header.len)?
-        };
-        let valid =
-            Batch::decode(&bytes, superblock.store_id, superblock.salt, sequence, size).is_ok();
-        Ok(valid.then_some(bytes))
+    }
+
+    /// Whether the batch with that number is at `page` of the journal, and valid.
+    fn has_batch(&self, superblock: &Superblock, page: u64, sequence: u64) -> Result<bool> {
+        let bytes = self.fetch(superblock, page)?;
+        Ok(bytes.is_some_and(|bytes| decode(&bytes, superblock, sequence).is_ok()))
     }
 
     /// R2: applies the longest run of valid batches. Answers the number of the last, and how many
@@ -355,11 +359,9 @@ impl<P: Platform> Reader<'_, P> {
         let size = superblock.page_size;
         let (mut sequence, mut used) = (0, 0);
         while used < superblock.journal.pages {
-            let Some(bytes) = self.batch(superblock, used, sequence + 1)? else { break };
+            let Some(bytes) = self.fetch(superblock, used)? else { break };
             let offset = superblock.journal.offset(size) + used * u64::from(size);
-            let decoded =
-                Batch::decode(&bytes, superblock.store_id, superblock.salt, sequence + 1, size);
-            let Ok(batch) = decoded else { break };
+            let Ok(batch) = decode(&bytes, superblock, sequence + 1) else { break };
             let batch = batch.at(offset);
             state.table.next_id = state.table.next_id.max(batch.next_id());
             for entry in batch.entries() {
@@ -378,8 +380,7 @@ impl<P: Platform> Reader<'_, P> {
         let mut first = true;
         for page in used..journal.pages {
             let offset = (journal.start + page) * u64::from(size);
-            let bytes =
-                read_at(self.platform, self.file_len, offset, journal::HEADER_LEN as u64)?;
+            let bytes = read_at(self.platform, self.file_len, offset, journal::HEADER_LEN as u64)?;
             if first && bytes.iter().all(|byte| *byte == 0) {
                 return Ok(()); // The usual end: a page of zeros, never used.
             }
@@ -389,7 +390,7 @@ impl<P: Platform> Reader<'_, P> {
                 && header.salt == superblock.salt
                 && header.sequence > sequence
                 && header.durable > sequence
-                && self.batch(superblock, page, header.sequence)?.is_some()
+                && self.has_batch(superblock, page, header.sequence)?
             {
                 return Err(Error::Damaged(Damage {
                     what: "journal batch that was durable",
@@ -402,6 +403,15 @@ impl<P: Platform> Reader<'_, P> {
         }
         Ok(())
     }
+}
+
+fn decode<'a>(
+    bytes: &'a [u8],
+    superblock: &Superblock,
+    sequence: u64,
+) -> core::result::Result<Batch<'a>, BatchDefect> {
+    let Superblock { store_id, salt, page_size, .. } = *superblock;
+    Batch::decode(bytes, store_id, salt, sequence, page_size)
 }
 
 fn whole_page(image: &[u8], size: u32) -> Vec<u8> {
@@ -492,9 +502,9 @@ impl State {
     fn index(&mut self) -> Result<&mut Index> {
         if self.by_id.is_none() {
             let mut by_id = Index::default();
-            by_id.try_reserve(self.rows.len()).map_err(|_| Error::OutOfMemory {
-                requested: self.rows.len() as u64 * 17,
-            })?;
+            by_id
+                .try_reserve(self.rows.len())
+                .map_err(|_| Error::OutOfMemory { requested: self.rows.len() as u64 * 17 })?;
             for (at, row) in self.rows.iter().enumerate() {
                 if by_id.insert(row.id, at).is_some() {
                     return Err(duplicate("id of a region", row.id));

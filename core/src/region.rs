@@ -489,6 +489,7 @@ impl<P: Platform> Region<P> {
             live.invalidate_snap();
             live.extent = Some(Extent::new(false));
             live.changed.add(Changed::RUN);
+            live.limit = 0;
             return Ok(());
         }
         if let Some(pages) = inner.extend(run, need, want)? {
@@ -734,9 +735,7 @@ impl<P: Platform> Region<P> {
         let end = at.saturating_add(n);
         let run = state.run;
         let tail_base = state.live(base).tail_base;
-        if run.is_empty()
-            || end > base.page_offset(run.pages)
-            || !self.overflows(tail_base, end, n)
+        if run.is_empty() || end > base.page_offset(run.pages) || !self.overflows(tail_base, end, n)
         {
             return Ok(false);
         }
@@ -796,7 +795,8 @@ impl<P: Platform> Region<P> {
         let paged = live.tail_base.min(end).saturating_sub(at);
         let rest = usize::try_from(end.saturating_sub(placed)).unwrap_or(usize::MAX);
         live.invalidate_snap();
-        let reuse = !captured && at <= placed && live.tail.is_sole() && live.tail.capacity() >= rest;
+        let reuse =
+            !captured && at <= placed && live.tail.is_sole() && live.tail.capacity() >= rest;
         let mut fresh = Tail::new();
         let ready = if reuse { Ok(()) } else { fresh.grow(rest) };
         let ready = ready.and_then(|()| match paged {

@@ -54,9 +54,9 @@ impl<P: Platform> Slots<P> {
         }
         let count = 1usize << (bucket as u32 + FIRST_BITS);
         let mut slots = Vec::new();
-        slots.try_reserve_exact(count).map_err(|_| Error::OutOfMemory {
-            requested: (count * size_of::<Slot<P>>()) as u64,
-        })?;
+        slots
+            .try_reserve_exact(count)
+            .map_err(|_| Error::OutOfMemory { requested: (count * size_of::<Slot<P>>()) as u64 })?;
         slots.resize_with(count, || Mutex::new(State::vacant()));
         once.call_once(|| slots.into_boxed_slice());
         Ok(())

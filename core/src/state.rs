@@ -303,13 +303,7 @@ impl<P: Platform> Live<P> {
 
 impl<P: Platform> State<P> {
     pub(crate) const fn vacant() -> Self {
-        Self {
-            id: 0,
-            name: NameRef::NONE,
-            run: Run { start: 0, pages: 0 },
-            len: 0,
-            live: None,
-        }
+        Self { id: 0, name: NameRef::NONE, run: Run { start: 0, pages: 0 }, len: 0, live: None }
     }
 
     /// Answers an error unless this is still the region with that id.
@@ -536,7 +530,15 @@ impl<P: Platform> State<P> {
             page.cut = cut;
             let journaled = page.journaled;
             let fate = Fate::Inlined;
-            pages.push(CapturedPage { page: number, bytes, dirty, journaled, fresh, blocked, fate });
+            pages.push(CapturedPage {
+                page: number,
+                bytes,
+                dirty,
+                journaled,
+                fresh,
+                blocked,
+                fate,
+            });
         }
         // P1: the floor rises at the cut, so that nothing drains over what the flush captured.
         live.floor = live.floor.max(match () {
@@ -581,9 +583,7 @@ impl<P: Platform> State<P> {
         }
         for captured in &capture.pages {
             if let Some(page) = live.pages.get_mut(captured.page) {
-                if page.bytes.is_some()
-                    && page.dirty.add(captured.dirty.from, captured.dirty.to)
-                {
+                if page.bytes.is_some() && page.dirty.add(captured.dirty.from, captured.dirty.to) {
                     live.dirty_pages.push(captured.page);
                 }
             }
@@ -607,8 +607,7 @@ impl<P: Platform> Capture<P> {
     /// The pages that were in place at the cut, and not durable.
     pub(crate) fn drained_pages(&self) -> impl Iterator<Item = u64> + '_ {
         let (from, to) = self.drained;
-        (from..to)
-            .filter(|number| self.all.get(*number).is_none_or(|page| page.bytes.is_none()))
+        (from..to).filter(|number| self.all.get(*number).is_none_or(|page| page.bytes.is_none()))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::recovery::{self, Recovered};
 use crate::region::Region;
-use crate::run::{FIRST_PAGE, Run, is_page_size};
+use crate::run::{FIRST_PAGE, Run, is_page_size, max_pages};
 use crate::slots::Slots;
 use crate::space::Space;
 use crate::state::{Changed, Live, Page, State};
@@ -175,7 +175,7 @@ impl Options {
             hold: RwLock::new(()),
             holders: Mutex::new(Vec::new()),
             ground: Mutex::new(Ground {
-                space: Space::new(FIRST_PAGE),
+                space: Space::new(FIRST_PAGE).with_limit(max_pages(page_size)),
                 retirement: Retirement::default(),
                 file_len: 0,
                 changes: 0,
@@ -211,7 +211,11 @@ impl Options {
             last: FlushReport::default(),
         };
         let inner = self.inner(platform, page_size, flusher);
-        inner.flush_as(Request::Checkpoint, None)?;
+        inner.flush_as(Request::Checkpoint, None).map_err(|error| match error {
+            // Nobody has this store yet: it is simply not made.
+            Error::Poisoned { cause } => Error::Platform(cause),
+            error => error,
+        })?;
         self.lengthen(&inner)?;
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -268,8 +272,7 @@ impl Options {
             last: FlushReport::default(),
         };
         let mut inner = self.inner(platform, superblock.page_size, flusher);
-        inner.status =
-            AtomicU8::new(if read_only { READ_ONLY } else { UNCONFIRMED });
+        inner.status = AtomicU8::new(if read_only { READ_ONLY } else { UNCONFIRMED });
         inner.ground.lock().file_len = file_len;
         let base = inner.base.clone();
         let mut table = table;

@@ -10,19 +10,20 @@
 use alloc::vec::Vec;
 
 use crate::codec::Input;
+use crate::mutant::{self, Mutant};
 use crate::run::{MAX_PAGE_SIZE, MIN_PAGE_SIZE, Run, is_page_size};
 
 /// The first bytes of every record. The line ends and the end-of-file character in it break when a
 /// transfer takes the file for text.
-pub(crate) const MAGIC: [u8; 8] = *b"allod\r\n\x1a";
+const MAGIC: [u8; 8] = *b"allod\r\n\x1a";
 /// The format version that this build writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = 1;
 /// The bits of [`Superblock::incompatible`] that this build knows.
-pub(crate) const KNOWN_INCOMPATIBLE: u64 = 0;
+const KNOWN_INCOMPATIBLE: u64 = 0;
 /// The bits of [`Superblock::read_only_compatible`] that this build knows.
-pub(crate) const KNOWN_READ_ONLY_COMPATIBLE: u64 = 0;
+const KNOWN_READ_ONLY_COMPATIBLE: u64 = 0;
 /// The length of a record, in bytes.
-pub(crate) const RECORD_LEN: usize = 512;
+const RECORD_LEN: usize = 512;
 
 const CRC_AT: usize = RECORD_LEN - 4;
 
@@ -237,7 +238,8 @@ fn fragment_defect(bytes: &[u8]) -> SlotDefect {
 /// The salt of a generation: what tells its journal batches from those of every other generation
 /// and store. A strong mix of both numbers, and for one store a bijection of the generation, so
 /// that no salt comes twice (R6); only the generation that would get 0 gets another number instead.
-pub(crate) const fn salt_of(store_id: u128, generation: u64) -> u64 {
+pub(crate) fn salt_of(store_id: u128, generation: u64) -> u64 {
+    let generation = if mutant::is(Mutant::SaltRepeats) { 1 } else { generation };
     let low = mix(store_id as u64);
     let high = mix(low ^ (store_id >> 64) as u64);
     let salt = mix(high ^ generation);

@@ -95,9 +95,7 @@ impl Table {
     pub(crate) fn reserve(&mut self, regions: usize, name_bytes: usize) -> Result<()> {
         let arena = &self.arena;
         self.entries
-            .try_reserve(regions, |(at, _)| {
-                Self::hash(arena.get(at.range()).unwrap_or_default())
-            })
+            .try_reserve(regions, |(at, _)| Self::hash(arena.get(at.range()).unwrap_or_default()))
             .map_err(|_| Error::OutOfMemory { requested: regions as u64 * 16 })?;
         self.arena
             .try_reserve(name_bytes)

@@ -3,14 +3,14 @@
 //! A [`Tail`] is the writer's end. It has a length and a capacity, both in bytes, and lies behind
 //! the lock of its region. A [`TailView`] is a reader's end: it needs no lock, copies nothing, and
 //! goes on seeing what it saw while the writer appends behind that. A byte that a view can see
-//! never changes: whatever would change one (overwrite, truncate, clear) happens in place only while
-//! no view exists, and otherwise in a new buffer, which leaves the old one to its views.
+//! never changes: whatever would change one (overwrite, truncate, clear) happens in place only
+//! while no view exists, and otherwise in a new buffer, which leaves the old one to its views.
 //!
-//! A view kept for later also serves bytes that were pushed since, as long as the tail still has
-//! the same buffer; [`TailView::is_current`] says whether it has.
+//! A view kept for later also serves bytes that were pushed since. Every other change may give the
+//! tail another buffer: whoever makes one gives up the view that is handed to new readers.
 //!
-//! It is *not* a queue and *not* a list of pieces: the bytes are one slice, and nothing is taken out
-//! at the front. Nor does it decide when to grow or to drain.
+//! It is *not* a queue and *not* a list of pieces: the bytes are one slice, and nothing is taken
+//! out at the front. Nor does it decide when to grow or to drain.
 //!
 //! # Why the unsafe code here is sound
 //!
@@ -80,8 +80,8 @@ impl Buffer {
     /// holds the `Arc` of a view, or borrows the tail.
     fn published(&self) -> &[u8] {
         let len = self.published.load(Ordering::Acquire);
-        // SAFETY: `len` bytes are inside the allocation (T4) and initialized (T2); they stay as they
-        // are while a view or a borrow of the tail lives (T3). The pointer is never null.
+        // SAFETY: `len` bytes are inside the allocation (T4) and initialized (T2); they stay as
+        // they are while a view or a borrow of the tail lives (T3). The pointer is never null.
         unsafe { slice::from_raw_parts(self.start(), len) }
     }
 
@@ -119,11 +119,6 @@ impl Tail {
         self.buffer.as_ref().map_or(0, |buffer| buffer.capacity)
     }
 
-    /// How many more bytes it can hold without growing.
-    pub(crate) fn room(&self) -> usize {
-        self.capacity() - self.len()
-    }
-
     /// The bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], |buffer| buffer.published())
@@ -135,8 +130,8 @@ impl Tail {
         TailView { buffer: self.buffer.clone() }
     }
 
-    /// Appends as much of `data` as there is [`room`](Self::room) for, and answers how many bytes
-    /// that were. Views see them once this has returned.
+    /// Appends as much of `data` as the [capacity](Self::capacity) has room for, and answers how
+    /// many bytes that were. Views see them once this has returned.
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
         let Some(buffer) = &self.buffer else {
             return 0;
@@ -151,8 +146,8 @@ impl Tail {
         data.len()
     }
 
-    /// Makes the capacity at least `capacity`, by a new buffer that the bytes are copied into; views
-    /// keep the old one.
+    /// Makes the capacity at least `capacity`, by a new buffer that the bytes are copied into;
+    /// views keep the old one.
     ///
     /// # Errors
     ///
@@ -259,19 +254,10 @@ impl TailView {
     /// The bytes of the range, if all of them are published.
     ///
     /// They are the tail's bytes as of the moment the caller learned, under the tail's lock, that
-    /// they exist, provided that the view was [current](Self::is_current) then.
+    /// they exist, provided that nothing but [`push`](Tail::push) had been called since the view
+    /// was made.
     pub(crate) fn get(&self, range: Range<usize>) -> Option<&[u8]> {
         self.buffer.as_ref().map_or(&[][..], |buffer| buffer.published()).get(range)
-    }
-
-    /// Whether the tail still has the buffer of this view, so that the view sees just its bytes, up
-    /// to its length. (Bytes a view can see do not change, so a buffer that is the same never had
-    /// others in it since the view was made.)
-    pub(crate) fn is_current(&self, tail: &Tail) -> bool {
-        match (&self.buffer, &tail.buffer) {
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
-            (ours, theirs) => ours.is_none() && theirs.is_none(),
-        }
     }
 }
 
@@ -303,6 +289,11 @@ mod tests {
         tail
     }
 
+    /// Whether the tail still has the buffer of the view.
+    fn shared(view: &TailView, tail: &Tail) -> bool {
+        matches!((&view.buffer, &tail.buffer), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
+    }
+
     #[test]
     fn an_empty_tail_takes_nothing() {
         let mut tail = Tail::new();
@@ -317,8 +308,8 @@ mod tests {
     #[test]
     fn push_stops_at_the_capacity() {
         let mut tail = filled(4, b"abc");
-        assert_eq!((tail.room(), tail.push(b"defg")), (1, 1));
-        assert_eq!((tail.push(b"x"), tail.room(), tail.bytes()), (0, 0, &b"abcd"[..]));
+        assert_eq!((tail.capacity(), tail.push(b"defg")), (4, 1));
+        assert_eq!((tail.push(b"x"), tail.bytes()), (0, &b"abcd"[..]));
     }
 
     #[test]
@@ -329,7 +320,7 @@ mod tests {
         let held = view.get(0..3);
         tail.push(b"de");
         assert_eq!((held, view.get(0..5)), (Some(&b"abc"[..]), Some(&b"abcde"[..])));
-        assert!(view.is_current(&tail));
+        assert!(shared(&view, &tail));
         #[expect(clippy::reversed_empty_ranges)]
         let reversed = 3..2;
         assert_eq!((view.get(reversed), view.get(9..9)), (None, None));
@@ -340,12 +331,12 @@ mod tests {
         let mut tail = filled(4, b"abcd");
         let view = tail.view();
         tail.grow(2).expect("nothing to do");
-        assert!(view.is_current(&tail) && tail.capacity() == 4);
+        assert!(shared(&view, &tail) && tail.capacity() == 4);
         tail.grow(8).expect("memory");
         tail.push(b"ef");
         assert_eq!((tail.bytes(), tail.capacity()), (&b"abcdef"[..], 8));
         assert_eq!((view.get(0..4), view.get(0..5)), (Some(&b"abcd"[..]), None));
-        assert!(!view.is_current(&tail));
+        assert!(!shared(&view, &tail));
     }
 
     #[test]
@@ -364,7 +355,7 @@ mod tests {
         tail.overwrite(2, b"XYZ").expect("in range");
         assert_eq!(tail.bytes(), b"abXYZf");
         tail.truncate(4).expect("in place");
-        assert_eq!((tail.bytes(), tail.room()), (&b"abXY"[..], 4));
+        assert_eq!((tail.bytes(), tail.capacity()), (&b"abXY"[..], 8));
         tail.clear();
         assert_eq!((tail.len(), tail.capacity()), (0, 8));
         tail.push(b"again");
@@ -382,7 +373,7 @@ mod tests {
         let first = tail.view();
         tail.overwrite(0, b"A").expect("in range");
         let second = tail.view();
-        assert!(!first.is_current(&tail) && second.is_current(&tail));
+        assert!(!shared(&first, &tail) && shared(&second, &tail));
         tail.truncate(3).expect("memory");
         tail.push(b"xyz");
         let third = tail.view();

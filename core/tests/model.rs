@@ -84,9 +84,7 @@ fn history<P: Platform + Clone>(platform: P, seed: u64, steps: u64) {
             }
             (1, Some(region), Some(bytes)) => {
                 let to = format!("r{}", random.below(6));
-                if let std::collections::btree_map::Entry::Vacant(entry) =
-                    model.entry(to.clone())
-                {
+                if let std::collections::btree_map::Entry::Vacant(entry) = model.entry(to.clone()) {
                     region.rename(&to).expect("renaming");
                     entry.insert(bytes);
                     model.remove(&name);
@@ -147,27 +145,23 @@ fn history<P: Platform + Clone>(platform: P, seed: u64, steps: u64) {
                 // The memory platform has no power to lose.
                 durable = model.clone();
             }
-            (22, ..) => {
-                if random.below(4) == 0 {
-                    store.checkpoint().expect("a checkpoint");
-                    durable = model.clone();
-                }
+            (22, ..) if random.below(4) == 0 => {
+                store.checkpoint().expect("a checkpoint");
+                durable = model.clone();
             }
-            (23, ..) => {
-                if random.below(3) == 0 {
-                    let mut compaction = store.compaction().expect("a compaction");
-                    for _ in 0..random.below(4) {
-                        compaction.step(random.below(100_000)).expect("a step");
-                    }
-                    if random.below(2) == 0 {
-                        let done = store.compact().expect("compacting");
-                        assert!(done.done);
-                    }
-                    durable = model.clone();
-                    let usage = store.disk_usage().expect("usage");
-                    let live: usize = model.values().map(Vec::len).sum();
-                    assert_eq!(usage.live, live as u64);
+            (23, ..) if random.below(3) == 0 => {
+                let mut compaction = store.compaction().expect("a compaction");
+                for _ in 0..random.below(4) {
+                    compaction.step(random.below(100_000)).expect("a step");
                 }
+                if random.below(2) == 0 {
+                    let done = store.compact().expect("compacting");
+                    assert!(done.done);
+                }
+                durable = model.clone();
+                let usage = store.disk_usage().expect("usage");
+                let live: usize = model.values().map(Vec::len).sum();
+                assert_eq!(usage.live, live as u64);
             }
             (24, ..) => {
                 let found = store.verify().expect("verifying");
