@@ -7,7 +7,7 @@ use std::path::Path;
 
 use allod_unix::{Access, UnixPlatform};
 
-use crate::{Create, Options, Result, Store};
+use crate::{Create, Error, Options, Result, Store};
 
 /// A store in a file.
 pub type FileStore = Store<UnixPlatform>;
@@ -58,7 +58,7 @@ pub fn open_read_only(path: impl AsRef<Path>) -> Result<FileStore> {
 ///
 /// # Errors
 ///
-/// [`Error::Platform`](crate::Error::Platform), with the path in its words, if the file cannot be
+/// [`Error::Platform`], with the path in its words, if the file cannot be
 /// had: its kind is `NotFound`, `Locked` (somebody else has it open), `NotAFile` (a directory, for
 /// example), `PermissionDenied`, `ReadOnly` (the file system), `NoSpace`, or another one of
 /// [`PlatformErrorKind`](crate::PlatformErrorKind). Else what [`Options::open`] says.
@@ -74,18 +74,152 @@ pub fn open_read_only(path: impl AsRef<Path>) -> Result<FileStore> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<FileStore> {
-    options.open(UnixPlatform::open(path, access(options)?)?)
+    options.open(UnixPlatform::open(path, access(options))?)
 }
 
 /// What the options mean for the file.
-fn access(options: &Options) -> Result<Access> {
-    let existing = Options::new().open(allod_mem::MemPlatform::new())?.platform().snapshot();
-    let read_only =
-        options.clone().create(Create::IfMissing).min_len(0).open(existing)?.is_read_only();
-    let makes = options.clone().min_len(0).open(allod_mem::MemPlatform::new()).is_ok();
-    Ok(match (read_only, makes) {
+fn access(options: &Options) -> Access {
+    match (options.reads_only(), options.creation()) {
         (true, _) => Access::ReadOnly,
-        (false, false) => Access::OpenExisting,
-        (false, true) => Access::OpenOrCreate,
-    })
+        (false, Create::Never) => Access::OpenExisting,
+        // Whether there is a store in the file is for the core to see, also if there must be none.
+        (false, Create::IfMissing | Create::Always) => Access::OpenOrCreate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::PlatformErrorKind as Kind;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("store");
+        (directory, path)
+    }
+
+    fn kind(result: Result<FileStore>) -> Kind {
+        match result {
+            Err(Error::Platform(error)) => error.kind,
+            other => panic!("not an error of the platform: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_decide_what_may_become_of_the_file() {
+        let all = [
+            (Create::IfMissing, false, Access::OpenOrCreate),
+            (Create::Always, false, Access::OpenOrCreate),
+            (Create::Never, false, Access::OpenExisting),
+            (Create::IfMissing, true, Access::ReadOnly),
+            (Create::Always, true, Access::ReadOnly),
+            (Create::Never, true, Access::ReadOnly),
+        ];
+        for (create, read_only, expected) in all {
+            let options = Options::new().create(create).read_only(read_only).min_len(1 << 40);
+            assert_eq!(access(&options), expected, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_flushed_is_there_after_reopening() -> Result<()> {
+        let (_directory, path) = place();
+        let store = open(&path)?;
+        store.create_region("a")?.append(b"kept")?;
+        store.flush()?;
+        store.create_region("b")?.append(b"lost")?;
+        drop(store);
+        for read_only in [true, false] {
+            let store = open_with(&path, &Options::new().read_only(read_only))?;
+            assert_eq!(store.region("a").map(|region| region.read_all()), Some(Ok(b"kept".into())));
+            assert!(!store.contains("b"));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_made_unless_asked_for() {
+        let (_directory, path) = place();
+        assert_eq!(kind(open_read_only(&path)), Kind::NotFound);
+        assert_eq!(kind(open_with(&path, &Options::new().create(Create::Never))), Kind::NotFound);
+        let both = Options::new().create(Create::Always).read_only(true);
+        assert_eq!(kind(open_with(&path, &both)), Kind::NotFound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn create_always_refuses_a_store_and_takes_an_empty_file() -> Result<()> {
+        let (_directory, path) = place();
+        let always = Options::new().create(Create::Always);
+        fs::write(&path, b"").expect("an empty file");
+        drop(open_with(&path, &always)?);
+        let before = fs::read(&path).expect("the file");
+        assert_eq!(open_with(&path, &always).err(), Some(Error::StoreExists));
+        assert_eq!(fs::read(&path).expect("the file"), before);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_left_alone() {
+        let (_directory, path) = place();
+        let text = "a letter to somebody\n".repeat(10_000);
+        fs::write(&path, &text).expect("a file");
+        for create in [Create::IfMissing, Create::Never, Create::Always] {
+            for read_only in [false, true] {
+                let options = Options::new().create(create).read_only(read_only);
+                let error = open_with(&path, &options).err();
+                assert!(matches!(error, Some(Error::NotAStore { .. })), "{options:?}: {error:?}");
+            }
+        }
+        assert_eq!(fs::read(&path).expect("the file"), text.as_bytes());
+    }
+
+    #[test]
+    fn the_path_is_in_the_error() {
+        let (directory, path) = place();
+        let is_directory = open(directory.path());
+        let no_directory = open(path.join("store"));
+        for (result, expected) in [(is_directory, Kind::NotAFile), (no_directory, Kind::NotFound)] {
+            let words = result.as_ref().map_err(Error::to_string).expect_err("an error");
+            assert!(words.contains(&*directory.path().to_string_lossy()), "{words}");
+            assert_eq!(kind(result), expected);
+        }
+    }
+
+    #[test]
+    fn one_writer_or_many_readers() -> Result<()> {
+        let (_directory, path) = place();
+        let writer = open(&path)?;
+        let region = writer.create_region("a")?;
+        region.append(b"x")?;
+        writer.flush()?;
+        assert_eq!(kind(open(&path)), Kind::Locked);
+        assert_eq!(kind(open_read_only(&path)), Kind::Locked);
+        // A handle and a reader keep the file locked as well as the store does.
+        drop(writer);
+        assert_eq!(kind(open(&path)), Kind::Locked);
+        let reader = region.reader()?;
+        drop(region);
+        assert_eq!(kind(open(&path)), Kind::Locked);
+        drop(reader);
+        let (_one, _two) = (open_read_only(&path)?, open_read_only(&path)?);
+        assert_eq!(kind(open(&path)), Kind::Locked);
+        Ok(())
+    }
+
+    #[test]
+    fn a_read_only_store_refuses_changes() -> Result<()> {
+        let (_directory, path) = place();
+        drop(open(&path)?);
+        let before = fs::read(&path).expect("the file");
+        let store = open_read_only(&path)?;
+        assert!(store.is_read_only());
+        assert_eq!(store.create_region("a").err(), Some(Error::ReadOnly));
+        drop(store);
+        assert_eq!(fs::read(&path).expect("the file"), before);
+        Ok(())
+    }
 }

@@ -52,7 +52,6 @@
 //!
 //! Any other platform is opened with [`Options::open`].
 #![forbid(unsafe_code)]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use allod_core::*;
 /// The memory platforms: plain memory, memory that maps, and a disk that crashes on demand.

@@ -226,6 +226,18 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
+    /// Whether `page` holds the whole checkpoint with which a store begins: of generation 1, without
+    /// regions.
+    pub(crate) fn is_of_new_store(page: &[u8]) -> bool {
+        let Some(header) = Header::decode(page) else { return false };
+        let whole = usize::try_from(header.len).ok().and_then(|len| page.get(..len));
+        header.magic == MAGIC
+            && header.generation == 1
+            && header.regions == 0
+            && header.carried == 0
+            && whole.is_some_and(|whole| codec::checksum(whole, CRC_AT) == header.crc)
+    }
+
     /// The id that the next region gets.
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id

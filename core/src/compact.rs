@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flush::{Durability, Request};
 use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
@@ -20,10 +20,19 @@ use crate::store::{Inner, Store};
 /// How much a step of [`Store::compact`] moves, in bytes.
 const STEP: u64 = 8 << 20;
 
+/// How often the regions are gone through at most. Regions that move away leave room for larger ones
+/// that had none the first time.
+const PASSES: u32 = 8;
+/// Another pass is made only if the last one made the file shorter by one part in so many.
+const WORTHWHILE: u64 = 50;
+/// How many checkpoints sink the metadata: the first frees what waits for one, but must put the new
+/// generation beside the old one; the next can use what the first has freed.
+const SINKS: u32 = 3;
+
 /// How far a compaction has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompactProgress {
-    /// Regions moved down.
+    /// Regions moved down; one that moved twice counts twice.
     pub moved_regions: u64,
     /// Bytes copied for that.
     pub moved_bytes: u64,
@@ -31,7 +40,8 @@ pub struct CompactProgress {
     pub punched_bytes: u64,
     /// Bytes that the file became shorter.
     pub cut_bytes: u64,
-    /// How many regions were looked at, of how many there were at the beginning.
+    /// How many regions were looked at, of how many that have to be, as far as is known: there may
+    /// be further passes.
     pub visited_regions: u64,
     /// See [`visited_regions`](Self::visited_regions).
     pub regions: u64,
@@ -47,6 +57,9 @@ pub struct Compaction<P: Platform> {
     /// Regions still to be looked at, the lowest first: the highest are taken from the end.
     todo: Vec<Region<P>>,
     stage: Stage,
+    passes: u32,
+    /// Where the space in use ended when this pass began, in pages.
+    end: u64,
     progress: CompactProgress,
 }
 
@@ -99,6 +112,22 @@ impl<P: Platform> Store<P> {
         let inner = self.inner();
         inner.ready()?;
         self.flush()?;
+        let mut compaction = Compaction {
+            store: self.clone(),
+            todo: Vec::new(),
+            stage: Stage::Move,
+            passes: 0,
+            end: 0,
+            progress: CompactProgress::default(),
+        };
+        compaction.begin_pass();
+        Ok(compaction)
+    }
+}
+
+impl<P: Platform> Compaction<P> {
+    fn begin_pass(&mut self) {
+        let inner = self.store.inner();
         let slots = inner.table.read().slots();
         let mut todo: Vec<(u64, Region<P>)> = Vec::new();
         for index in 0..slots {
@@ -110,13 +139,18 @@ impl<P: Platform> Store<P> {
             }
         }
         todo.sort_unstable_by_key(|(start, _)| *start);
-        let todo: Vec<Region<P>> = todo.into_iter().map(|(_, region)| region).collect();
-        let progress = CompactProgress { regions: todo.len() as u64, ..Default::default() };
-        Ok(Compaction { store: self.clone(), todo, stage: Stage::Move, progress })
+        self.end = inner.ground.lock().space.end();
+        self.todo = todo.into_iter().map(|(_, region)| region).collect();
+        self.progress.regions += self.todo.len() as u64;
+        self.passes += 1;
     }
-}
 
-impl<P: Platform> Compaction<P> {
+    /// Whether going through the regions once more promises anything.
+    fn wants_another_pass(&self) -> bool {
+        let ground = self.store.inner().ground.lock();
+        self.passes < PASSES && self.end - ground.space.end().min(self.end) > self.end / WORTHWHILE
+    }
+
     /// Goes on until about `budget_bytes` were moved or punched, flushes, and answers how far it
     /// came in all. A region is moved as a whole, so that a larger one passes the budget.
     ///
@@ -145,13 +179,17 @@ impl<P: Platform> Compaction<P> {
                     }
                 }
                 inner.flush(Durability::Sync)?;
-                if self.todo.is_empty() {
+                if self.todo.is_empty() && self.wants_another_pass() {
+                    self.begin_pass();
+                } else if self.todo.is_empty() {
                     self.stage = Stage::Metadata;
                 }
             }
             Stage::Metadata => {
-                if inner.metadata_could_sink() {
-                    inner.flush_as(Request::Checkpoint, None)?;
+                for _ in 0..SINKS {
+                    if inner.metadata_could_sink() {
+                        inner.flush_as(Request::Checkpoint, None)?;
+                    }
                 }
                 self.progress.cut_bytes += inner.cut_file()?;
                 self.stage = Stage::Punch;
@@ -190,10 +228,14 @@ impl<P: Platform> Region<P> {
         }
         if need > 0 {
             if let Some(target) = inner.allocate_below(need, run.start) {
-                return self.relocate(state, need, Some(target)).map(Some);
+                return match self.relocate(state, need, Some(target)) {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(Error::RegionRemoved { .. }) => Ok(None),
+                    Err(error) => Err(error),
+                };
             }
         }
-        if need < run.pages && !state.live(base).has_readers() {
+        if need < run.pages && state.live(base).is_unwatched() {
             inner.touch(self.index, &mut state);
             self.trim(state, need);
         } else {
@@ -202,8 +244,8 @@ impl<P: Platform> Region<P> {
         Ok(None)
     }
 
-    /// Gives back what the extent has beyond `pages`. The caller has seen that there are no readers,
-    /// which might look at what is given back.
+    /// Gives back what the extent has beyond `pages`. The caller has seen that nobody is left who
+    /// might look at what is given back.
     fn trim(&self, mut state: crate::region::Guard<'_, P>, pages: u64) {
         let inner = &*self.inner;
         let run = state.run;
@@ -219,11 +261,9 @@ impl<P: Platform> Region<P> {
             let live = state.live(&inner.base);
             live.leave_extent();
             if let Some(extent) = live.extent.take() {
-                drop(state);
                 inner.retire(given, extent, left, false);
             }
         } else if let Some(extent) = live.extent.clone() {
-            drop(state);
             inner.retire(given, extent, left, true);
         }
     }
@@ -241,8 +281,8 @@ impl<P: Platform> Inner<P> {
             return true;
         }
         let end = ground.space.end();
-        let highest = if checkpoint.start > journal.start { checkpoint } else { journal };
-        highest.end() == end && ground.space.largest_hole() >= highest.pages
+        let largest = ground.space.largest_hole();
+        [checkpoint, journal].iter().any(|run| run.end() == end && largest >= run.pages)
     }
 
     /// Cuts the file behind the last page in use (I10). Answers how much shorter it became.
@@ -281,23 +321,14 @@ impl<P: Platform> Inner<P> {
         }
         let mut punched = 0;
         while punched <= budget {
-            let hole = {
-                let mut ground = self.ground.lock();
-                let Some(hole) = ground.space.unpunched(1).next() else {
-                    return Ok((punched, true));
-                };
-                // Taken, so that nobody gets it while it is being punched.
-                if !ground.space.extend(hole.start, hole.pages) {
-                    return Ok((punched, true));
-                }
-                hole
-            };
+            // Taken, so that nobody gets it while it is being punched.
+            let Some(taken) = self.take_unpunched() else { return Ok((punched, true)) };
+            let hole = taken.run();
             let len = self.base.page_offset(hole.pages);
-            let result = self.base.platform.punch(self.base.page_offset(hole.start), len);
-            self.give_back(hole);
-            if !result? {
+            if !self.base.platform.punch(self.base.page_offset(hole.start), len)? {
                 return Ok((punched, true));
             }
+            drop(taken);
             self.ground.lock().space.mark_punched(hole);
             punched += len;
         }

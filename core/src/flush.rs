@@ -141,6 +141,13 @@ impl<P: Platform> Inner<P> {
         let target = self.dirty.lock().epoch;
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let mut flusher = self.flusher.lock();
+        let mut open = self.hold.try_write();
+        if open.is_none() {
+            // Who holds the cut open may need what this lock guards: wait without it.
+            drop(flusher);
+            open = Some(self.hold.write());
+            flusher = self.flusher.lock();
+        }
         self.waiting.fetch_sub(1, Ordering::AcqRel);
         self.check_poison()?;
         let reached = match request {
@@ -159,7 +166,10 @@ impl<P: Platform> Inner<P> {
             Request::Flush(Durability::Process) => false,
             Request::Checkpoint | Request::Copy => true,
         };
-        let Some((cut, list)) = self.make_cut(force) else {
+        // F1: the cut. Nobody holds it open now.
+        let ended = self.end_epoch(force);
+        drop(open);
+        let Some((cut, list)) = ended else {
             // All that this caller wrote is in a flush that has returned.
             return Ok(FlushReport { generation: flusher.generation, ..FlushReport::default() });
         };
@@ -184,6 +194,16 @@ impl<P: Platform> Inner<P> {
                 self.count(&report);
                 if plan != Plan::Large && flusher.durable_cut == cut {
                     self.put_captured_in_place(&flusher, &captures);
+                }
+                if self.over_budget() {
+                    // As above: what fails stays for the next time.
+                    let _ = self.put_queued(&flusher);
+                }
+                let indexes: Vec<u32> = captures.iter().map(|capture| capture.index).collect();
+                // They look at the regions themselves.
+                drop(captures);
+                for slot in indexes.into_iter().filter_map(|index| self.slots.get(index)) {
+                    self.rest(&mut slot.lock());
                 }
                 Ok(report)
             }
@@ -220,12 +240,7 @@ impl<P: Platform> Inner<P> {
         }
     }
 
-    /// F1: ends the epoch. `None` if nothing changed in it, unless `force`.
-    fn make_cut(&self, force: bool) -> Option<(u64, Vec<u32>)> {
-        let _nobody_holds_it_open = self.hold.write();
-        self.end_epoch(force)
-    }
-
+    /// Ends the epoch. `None` if nothing changed in it, unless `force`.
     pub(crate) fn end_epoch(&self, force: bool) -> Option<(u64, Vec<u32>)> {
         let mut dirty = self.dirty.lock();
         if dirty.list.is_empty() && !force {
@@ -429,14 +444,18 @@ impl<P: Platform> Inner<P> {
                     true => (page.dirty.from as usize, (page.dirty.to as usize).min(used)),
                     false => (0, used),
                 };
-                if let Some(data) = page.bytes.get(from..to) {
-                    pieces.push(Piece {
-                        page: capture.run.start + page.page,
-                        offset: from as u32,
-                        full: !known,
-                        data: data.into(),
-                    });
+                if from >= to {
+                    continue; // What changed was cut off again.
                 }
+                let Some(data) = page.bytes.get(from..to) else {
+                    panic!("I7: page {} has no bytes {from}..{to} in memory", page.page);
+                };
+                pieces.push(Piece {
+                    page: capture.run.start + page.page,
+                    offset: from as u32,
+                    full: !known,
+                    data: data.into(),
+                });
             }
             if plan == Plan::Small {
                 for number in capture.drained_pages() {
@@ -567,7 +586,6 @@ impl<P: Platform> Inner<P> {
             live.queued = true;
             self.overlaid.lock().push(capture.index);
         }
-        self.rest(&mut state);
     }
 
     /// Drops what is in memory for a region that is at rest.
@@ -616,17 +634,26 @@ impl<P: Platform> Inner<P> {
 
     /// Gives memory back by putting pages in place (P5), unless a flush is under way.
     pub(crate) fn put_some_in_place(&self) -> Result<()> {
-        let Some(flusher) = self.flusher.try_lock() else { return Ok(()) };
+        match self.flusher.try_lock() {
+            Some(flusher) => self.put_queued(&flusher),
+            None => Ok(()),
+        }
+    }
+
+    fn put_queued(&self, flusher: &Flusher) -> Result<()> {
         let list = core::mem::take(&mut *self.overlaid.lock());
         let mut result = Ok(());
         for index in list {
-            if let Some(slot) = self.slots.get(index) {
-                if let Some(live) = &mut slot.lock().live {
-                    live.queued = false;
-                }
-            }
             if result.is_ok() {
-                result = self.put_in_place(&flusher, index);
+                result = self.put_in_place(flusher, index);
+            }
+            let Some(slot) = self.slots.get(index) else { continue };
+            if let Some(live) = &mut slot.lock().live {
+                // What a reader looks at, or what failed, is for the next time.
+                live.queued = live.in_memory > 0;
+                if live.queued {
+                    self.overlaid.lock().push(index);
+                }
             }
         }
         result

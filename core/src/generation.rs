@@ -15,6 +15,7 @@ use crate::checkpoint::CheckpointWriter;
 use crate::copy::Original;
 use crate::error::Result;
 use crate::flush::{FlushReport, Flusher};
+use crate::ground::Taken;
 use crate::journal::BatchWriter;
 use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
@@ -80,15 +81,16 @@ impl<P: Platform> Inner<P> {
             self.give_back(core::mem::take(&mut flusher.checkpoint));
             self.give_back(core::mem::take(&mut flusher.journal));
         }
-        let (checkpoint, journal) = self.allocate_generation(encoded.len() as u64)?;
-        let give_up = || {
-            self.give_back(checkpoint);
-            self.give_back(journal);
-        };
+        let taken = self.allocate_generation(encoded.len() as u64, generation == 1)?;
+        let (checkpoint, journal) = (taken.0.run(), taken.1.run());
 
         // Step 1: everything that the slot will name. An error poisons nothing, because nothing
         // names any of it yet.
-        let zeroed = base.pages(ZEROED_AT_START).min(journal.pages);
+        // (Recovery relies on the very first one writing nothing but its checkpoint.)
+        let zeroed = match generation {
+            1 => 0,
+            _ => base.pages(ZEROED_AT_START).min(journal.pages),
+        };
         let mut report =
             FlushReport { generation, regions, checkpoint: true, ..Default::default() };
         let written = self
@@ -102,7 +104,7 @@ impl<P: Platform> Inner<P> {
                 write_pieces(base, journal, 0, &base.buffer(base.page_offset(zeroed) as usize)?)?;
                 Ok(placed)
             });
-        report.bytes += written.inspect_err(|_| give_up())?;
+        report.bytes += written?;
         report.bytes += encoded.len() as u64 + base.page_offset(zeroed);
         if !mutant::is(Mutant::CheckpointNotSynced) {
             self.sync_or_poison()?;
@@ -164,6 +166,8 @@ impl<P: Platform> Inner<P> {
         flusher.checkpoint_cut = cut;
         flusher.unconfirmed = None;
 
+        taken.0.keep();
+        taken.1.keep();
         // Only now is generation g given up.
         for capture in captures.iter() {
             self.settle_checkpoint(capture, cut);
@@ -311,14 +315,22 @@ impl<P: Platform> Inner<P> {
         writer.finish()
     }
 
-    fn allocate_generation(&self, len: u64) -> Result<(Run, Run)> {
+    fn allocate_generation(
+        &self,
+        len: u64,
+        first: bool,
+    ) -> Result<(Taken<'_, P>, Taken<'_, P>)> {
         let base = &self.base;
         let pages = base.pages(len);
         let journal_pages = base.pages(self.journal_size.max(len)).max(4);
-        let checkpoint = self.allocate_lowest(pages)?;
-        let journal =
-            self.allocate_lowest(journal_pages).inspect_err(|_| self.give_back(checkpoint))?;
-        Ok((checkpoint, journal))
+        if first {
+            // Recovery knows that the first checkpoint is on page 2, and the first journal on page 3.
+            let checkpoint = self.allocate_lowest(1)?;
+            return Ok((checkpoint, self.allocate_lowest(journal_pages)?));
+        }
+        // The larger one first, so that the smaller one does not take a part of its hole.
+        let journal = self.allocate_lowest(journal_pages)?;
+        Ok((self.allocate_lowest(pages)?, journal))
     }
 
     /// F6 for a checkpoint: only carried pages are journaled in the new generation.
@@ -379,7 +391,6 @@ impl<P: Platform> Inner<P> {
             live.queued = true;
             self.overlaid.lock().push(capture.index);
         }
-        self.rest(&mut state);
     }
 
     /// After the confirmation, free is what nothing of the confirmed state uses.

@@ -27,6 +27,37 @@ pub(crate) struct Ground {
     pub(crate) file_len: u64,
     /// Counts what was taken and given back, so that who looks twice knows whether to trust it.
     pub(crate) changes: u64,
+    /// Runs that were taken and are nobody's yet.
+    pub(crate) in_transit: usize,
+}
+
+/// A run that was taken from the ground. Dropped, it goes back there: so an error on the way to its
+/// use loses nothing.
+#[must_use]
+pub(crate) struct Taken<'a, P: Platform> {
+    inner: &'a Inner<P>,
+    run: Run,
+}
+
+impl<P: Platform> Taken<'_, P> {
+    pub(crate) fn run(&self) -> Run {
+        self.run
+    }
+
+    /// Somebody uses the run from now on.
+    pub(crate) fn keep(mut self) -> Run {
+        self.inner.land().in_transit -= 1;
+        core::mem::take(&mut self.run)
+    }
+}
+
+impl<P: Platform> Drop for Taken<'_, P> {
+    fn drop(&mut self) {
+        if !self.run.is_empty() {
+            self.inner.land().in_transit -= 1;
+            self.inner.give_back(self.run);
+        }
+    }
 }
 
 impl<P: Platform> Inner<P> {
@@ -46,24 +77,40 @@ impl<P: Platform> Inner<P> {
     }
 
     /// Takes a run of free pages and makes the file long enough for it (I8).
-    pub(crate) fn allocate(&self, pages: u64) -> Result<Run> {
+    pub(crate) fn allocate(&self, pages: u64) -> Result<Taken<'_, P>> {
         let align = self.alignment(pages);
-        let run = self.land().space.allocate(pages, align).ok_or_else(|| full(pages))?;
-        self.grow_for(run).inspect_err(|_| self.give_back(run))?;
-        Ok(run)
+        let taken = self.take(|space| space.allocate(pages, align)).ok_or_else(|| full(pages))?;
+        self.grow_for(taken.run)?;
+        Ok(taken)
+    }
+
+    fn take(&self, choose: impl FnOnce(&mut Space) -> Option<Run>) -> Option<Taken<'_, P>> {
+        let mut ground = self.land();
+        let run = choose(&mut ground.space)?;
+        ground.in_transit += 1;
+        Some(Taken { inner: self, run })
     }
 
     /// Takes the lowest run of free pages that ends at or below `below`.
-    pub(crate) fn allocate_below(&self, pages: u64, below: u64) -> Option<Run> {
+    pub(crate) fn allocate_below(&self, pages: u64, below: u64) -> Option<Taken<'_, P>> {
         let align = self.alignment(pages);
-        self.land().space.allocate_lowest(pages, align, below)
+        self.take(|space| space.allocate_lowest(pages, align, below))
+    }
+
+    /// Takes a whole hole that was not punched yet.
+    pub(crate) fn take_unpunched(&self) -> Option<Taken<'_, P>> {
+        self.take(|space| {
+            let hole = space.unpunched(1).next()?;
+            space.extend(hole.start, hole.pages).then_some(hole)
+        })
     }
 
     /// Takes the lowest run of free pages, for what no region appends to: it is not aligned.
-    pub(crate) fn allocate_lowest(&self, pages: u64) -> Result<Run> {
-        let mut ground = self.land();
-        let low = ground.space.allocate_lowest(pages, 1, u64::MAX);
-        low.or_else(|| ground.space.allocate(pages, 1)).ok_or_else(|| full(pages))
+    pub(crate) fn allocate_lowest(&self, pages: u64) -> Result<Taken<'_, P>> {
+        let lowest = |space: &mut Space| {
+            space.allocate_lowest(pages, 1, u64::MAX).or_else(|| space.allocate(pages, 1))
+        };
+        self.take(lowest).ok_or_else(|| full(pages))
     }
 
     /// Takes a run for a region that has bytes but no place, while a cut is made and nothing may
@@ -77,27 +124,24 @@ impl<P: Platform> Inner<P> {
         run.unwrap_or_default()
     }
 
-    /// Takes the free pages right behind `run`, as many as `want` in all, or at least `need`.
-    /// Answers how long the run is then.
-    pub(crate) fn extend(&self, run: Run, need: u64, want: u64) -> Result<Option<u64>> {
-        let pages = {
-            let mut ground = self.land();
-            let room = run.pages.saturating_add(ground.space.room_at(run.end()));
-            if room < need {
-                return Ok(None);
+    /// Takes the free pages right behind `run`, so that it becomes `want` pages long, or at least
+    /// `need`.
+    pub(crate) fn extend(&self, run: Run, need: u64, want: u64) -> Result<Option<Taken<'_, P>>> {
+        let taken = self.take(|space| {
+            let room = run.pages.saturating_add(space.room_at(run.end()));
+            let more = Run { start: run.end(), pages: want.min(room).checked_sub(run.pages)? };
+            (room >= need && space.extend(more.start, more.pages)).then_some(more)
+        });
+        match taken {
+            Some(taken) => {
+                self.grow_for(taken.run)?;
+                Ok(Some(taken))
             }
-            let pages = want.min(room);
-            if !ground.space.extend(run.end(), pages - run.pages) {
-                return Ok(None);
-            }
-            pages
-        };
-        let added = Run { start: run.end(), pages: pages - run.pages };
-        self.grow_for(added).inspect_err(|_| self.give_back(added))?;
-        Ok(Some(pages))
+            None => Ok(None),
+        }
     }
 
-    /// Gives back a run that was never used for anything.
+    /// Makes a hole of a run that nothing names.
     pub(crate) fn give_back(&self, run: Run) {
         if !run.is_empty() {
             let released = self.land().space.release(run);
@@ -140,7 +184,8 @@ impl<P: Platform> Inner<P> {
         self.grow_to(end)
     }
 
-    fn grow_to(&self, end: u64) -> Result<()> {
+    /// Makes the file at least so many pages long.
+    pub(crate) fn grow_to(&self, end: u64) -> Result<()> {
         // In steps, so that a thousand small regions do not mean a thousand calls.
         let step = if self.sparse { ALIGNMENT } else { self.base.page_size() };
         let needed = self.base.page_offset(end);

@@ -105,10 +105,7 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
                 return Err(Error::Damaged(unreadable));
             }
             let Some((slot, superblock)) = other else {
-                return Err(match best.generation {
-                    1 => Error::Unfinished,
-                    _ => Error::Damaged(unreadable),
-                });
+                return Err(Error::Damaged(unreadable));
             };
             let state = reader.checkpoint(&superblock)?.map_err(Error::Damaged)?;
             (slot, superblock, state, None)
@@ -135,6 +132,7 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
     };
     let State { table, mut rows, pages, named, .. } = state;
     check_rows(&superblock, &mut rows, &pages, file_len)?;
+    check_ids(&rows, table.next_id)?;
     Ok(Recovered {
         superblock,
         slot,
@@ -227,26 +225,42 @@ fn no_slot<P: Platform>(platform: &P, file_len: u64, defects: &[SlotDefect]) -> 
             return Ok(damage("superblock", 0, 1, 0));
         }
     }
-    // Creation writes both slot pages at once, when the empty checkpoint on page 2 and the zeros of
-    // the journal on page 3 are durable; before, they are blank; after, the proof is on page 3.
-    // (Only the first two places are looked at for that: what would be slot B with larger pages is
-    // something else with smaller ones.)
-    let blank = defects.iter().take(2).all(|defect| *defect == SlotDefect::Blank);
-    let mut built = false;
-    for size in page_sizes().map(u64::from) {
-        let checkpoint = read_at(platform, file_len, 2 * size, 8)?;
-        let journal = read_at(platform, file_len, 3 * size, size)?;
-        built |= checkpoint == crate::checkpoint::MAGIC
-            && journal.len() as u64 == size
-            && journal.iter().all(|byte| *byte == 0);
-    }
-    if file_len == 0 || blank || built {
-        return Ok(Error::Unfinished);
+    for size in page_sizes() {
+        if is_unfinished(platform, file_len, size)? {
+            return Ok(Error::Unfinished);
+        }
     }
     if defects.iter().any(|d| matches!(d, SlotDefect::Checksum { .. } | SlotDefect::Invalid(_))) {
         return Ok(damage("superblock", 0, 1, 0));
     }
     Ok(Error::NotAStore { len: file_len, found })
+}
+
+/// Whether all that is there is what an interrupted creation leaves. It writes its checkpoint to
+/// page 2 and nothing else, then both slot pages at once, and the first page of the journal when
+/// slot A is durable. So all other pages are zeros, and both slots too if the checkpoint is not whole.
+/// Anything else may be somebody's data, and is never written over.
+fn is_unfinished<P: Platform>(platform: &P, file_len: u64, size: u32) -> Result<bool> {
+    /// A longer file was not left by a creation that failed.
+    const LONGEST: u64 = 4 << 30;
+    if file_len == 0 || file_len > LONGEST {
+        return Ok(file_len == 0);
+    }
+    let size = u64::from(size);
+    let slots = read_at(platform, file_len, 0, 2 * size)?;
+    let page = read_at(platform, file_len, 2 * size, size)?;
+    if slots.iter().any(|byte| *byte != 0) && !Checkpoint::is_of_new_store(&page) {
+        return Ok(false);
+    }
+    let mut at = 3 * size;
+    while at < file_len {
+        let piece = read_at(platform, file_len, at, 1 << 20)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += 1 << 20;
+    }
+    Ok(true)
 }
 
 /// Where a region is in the table under construction, by id.
@@ -322,7 +336,7 @@ impl<P: Platform> Reader<'_, P> {
             match page {
                 Ok((page, image)) => {
                     state.named.push(Run { start: page, pages: 1 });
-                    state.pages.insert(page, whole_page(image, size));
+                    state.pages.insert(page, image_of(image)?);
                 }
                 Err(damage) => return Ok(Err(damage)),
             }
@@ -365,7 +379,7 @@ impl<P: Platform> Reader<'_, P> {
             let batch = batch.at(offset);
             state.table.next_id = state.table.next_id.max(batch.next_id());
             for entry in batch.entries() {
-                state.apply(entry?, offset, size)?;
+                state.apply(entry?, offset)?;
             }
             sequence += 1;
             used += batch.len().div_ceil(size.into());
@@ -378,6 +392,8 @@ impl<P: Platform> Reader<'_, P> {
         let size = superblock.page_size;
         let journal = superblock.journal;
         let mut first = true;
+        // Somebody may have made a journal of nothing but headers.
+        let mut candidates = 64;
         for page in used..journal.pages {
             let offset = (journal.start + page) * u64::from(size);
             let bytes = read_at(self.platform, self.file_len, offset, journal::HEADER_LEN as u64)?;
@@ -386,6 +402,10 @@ impl<P: Platform> Reader<'_, P> {
             }
             first = false;
             let Some(header) = BatchHeader::decode(&bytes) else { continue };
+            candidates -= 1;
+            if candidates == 0 {
+                return Ok(());
+            }
             if header.store_id == superblock.store_id
                 && header.salt == superblock.salt
                 && header.sequence > sequence
@@ -414,15 +434,18 @@ fn decode<'a>(
     Batch::decode(bytes, store_id, salt, sequence, page_size)
 }
 
-fn whole_page(image: &[u8], size: u32) -> Vec<u8> {
-    let mut page = Vec::with_capacity(size as usize);
-    page.extend_from_slice(image);
-    page.resize(size as usize, 0);
-    page
+/// The image of a page, as long as it is stored. What is not stored is zeros.
+fn image_of(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut image = Vec::new();
+    image
+        .try_reserve_exact(bytes.len())
+        .map_err(|_| Error::OutOfMemory { requested: bytes.len() as u64 })?;
+    image.extend_from_slice(bytes);
+    Ok(image)
 }
 
 impl State {
-    fn apply(&mut self, entry: Entry<'_>, offset: u64, size: u32) -> Result<()> {
+    fn apply(&mut self, entry: Entry<'_>, offset: u64) -> Result<()> {
         let wrong = |what, id, expected: bool| {
             Error::Damaged(Damage {
                 what,
@@ -478,18 +501,28 @@ impl State {
             Entry::Bytes { page, offset, full: true, data } => {
                 debug_assert_eq!(offset, 0);
                 self.named.push(Run { start: page, pages: 1 });
-                self.pages.insert(page, whole_page(data, size));
+                if data.is_empty() {
+                    return Err(wrong("image of a page in a batch", 0, true));
+                }
+                self.pages.insert(page, image_of(data)?);
             }
             Entry::Bytes { page, offset: from, full: false, data } => {
-                // I12: the first entry of a page is its full image.
-                let place = self
-                    .pages
-                    .get_mut(&page)
-                    .and_then(|image| image.get_mut(from as usize..from as usize + data.len()));
-                match place {
-                    Some(place) => place.copy_from_slice(data),
-                    None => return Err(wrong("first entry of a page in a batch", 0, true)),
+                // I12: the first entry of a page is its full image. Later ones begin inside what was
+                // known of the page, or right behind it: so memory is bounded by what was read.
+                let start = from as usize;
+                let Some(image) = self.pages.get_mut(&page).filter(|image| start <= image.len())
+                else {
+                    return Err(wrong("first entry of a page in a batch", 0, true));
+                };
+                let inside = data.len().min(image.len() - start);
+                let (over, behind) = data.split_at(inside);
+                if let Some(place) = image.get_mut(start..start + inside) {
+                    place.copy_from_slice(over);
                 }
+                image
+                    .try_reserve(behind.len())
+                    .map_err(|_| Error::OutOfMemory { requested: behind.len() as u64 })?;
+                image.extend_from_slice(behind);
             }
         }
         Ok(())
@@ -518,6 +551,36 @@ impl State {
 
 pub(crate) fn duplicate(what: &'static str, id: u64) -> Error {
     Error::Damaged(Damage { what, region: Some(id), offset: 0, expected: 1, found: 2 })
+}
+
+/// I7: an image of a page holds all the bytes that the region has there.
+pub(crate) fn check_image(row: &Row, start: u64, len: usize, page_size: u64) -> Result<()> {
+    let expected = page_size.min(row.len - start);
+    if expected <= len as u64 {
+        return Ok(());
+    }
+    Err(Error::Damaged(Damage {
+        what: "length of the image of a page",
+        region: Some(row.id),
+        offset: row.run.start.saturating_mul(page_size).saturating_add(start),
+        expected,
+        found: len as u64,
+    }))
+}
+
+/// Ids are below the next one, and that is far from the end of its type.
+fn check_ids(rows: &[Row], next_id: u64) -> Result<()> {
+    let limit = 1 << 63;
+    let wrong = |what, region, expected, found| {
+        Err(Error::Damaged(Damage { what, region, offset: 0, expected, found }))
+    };
+    if next_id == 0 || next_id > limit {
+        return wrong("next id of a region", None, limit, next_id);
+    }
+    match rows.iter().find(|row| row.id == 0 || row.id >= next_id) {
+        Some(row) => wrong("id of a region", Some(row.id), next_id, row.id),
+        None => Ok(()),
+    }
 }
 
 /// Checks that the regions fit together and are all there, and sorts them by place.

@@ -18,6 +18,7 @@ use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::flush::FlushReport;
+use crate::ground::Taken;
 use crate::platform::Platform;
 use crate::reader::{Reader, Snap};
 use crate::run::{MAX_REGION_LEN, Run};
@@ -193,7 +194,11 @@ impl<P: Platform> Region<P> {
                 }
             }
         }
-        self.write_end(None, data, appender)
+        loop {
+            if let Some(at) = self.write_end(End::Append, data, appender)? {
+                return Ok(at);
+            }
+        }
     }
 
     /// Writes `data` over the bytes at `offset`, and past the end if it reaches so far.
@@ -216,7 +221,10 @@ impl<P: Platform> Region<P> {
             };
             if end >= state.len {
                 drop(state);
-                return self.write_end(Some(offset), data, false).map(|_| ());
+                match self.write_end(End::Overwrite(offset), data, false)? {
+                    Some(_) => return Ok(()),
+                    None => continue, // It grew meanwhile, and the end is not ours any more.
+                }
             }
             if n == 0 {
                 return Ok(());
@@ -263,7 +271,11 @@ impl<P: Platform> Region<P> {
     /// Nothing was changed then.
     pub fn truncate_write(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.inner.ready()?;
-        self.write_end(Some(offset), data, false).map(|_| ())
+        loop {
+            if self.write_end(End::Cut(offset), data, false)?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes `data` the whole content, as one change.
@@ -363,32 +375,33 @@ impl<P: Platform> Region<P> {
         Error::OutOfRange { id: self.id, offset, len, region_len }
     }
 
-    /// Cuts to `cut_at`, if given, and appends, as one change. Answers where `data` starts.
-    fn write_end(&self, cut_at: Option<u64>, data: &[u8], appender: bool) -> Result<u64> {
+    /// Writes `data` so that the region ends with it, as one change. Answers where it starts, or
+    /// nothing if the caller has to look at the region again.
+    fn write_end(&self, end: End, data: &[u8], appender: bool) -> Result<Option<u64>> {
         let inner = &*self.inner;
         let base = &inner.base;
         let n = data.len() as u64;
         let mut relieved = false;
         loop {
             let mut state = self.lock_for_writing(appender)?;
-            let at = cut_at.unwrap_or(state.len);
+            let Some(at) = end.start(state.len, n) else { return Ok(None) };
             if at > state.len {
                 return Err(self.out_of_range(at, n, state.len));
             }
-            let Some(end) = at.checked_add(n).filter(|end| *end <= MAX_REGION_LEN) else {
+            let Some(new_len) = at.checked_add(n).filter(|len| *len <= MAX_REGION_LEN) else {
                 return Err(too_long(at.saturating_add(n)));
             };
             if at == state.len && n == 0 {
-                return Ok(at);
+                return Ok(Some(at));
             }
             let capacity = base.page_offset(state.run.pages);
             if at < state.len && n > IN_MEMORY && n >= at / 4 {
                 drop(state);
-                return self.rewrite(at, data).map(|()| at);
+                return self.rewrite(end, at, data);
             }
-            if !state.run.is_empty() && end > capacity {
+            if !state.run.is_empty() && new_len > capacity {
                 drop(state);
-                self.make_room(end, false)?;
+                self.make_room(new_len, false)?;
                 continue;
             }
             let tail_base = state.live(base).tail_base;
@@ -398,13 +411,13 @@ impl<P: Platform> Region<P> {
                 self.relieve()?;
                 continue;
             }
-            if at == state.len && self.overflows(tail_base, end, n) {
+            if at == state.len && self.overflows(tail_base, new_len, n) {
                 let placed = !state.run.is_empty();
                 drop(state);
                 if !placed {
-                    self.make_room(end, false)?;
+                    self.make_room(new_len, false)?;
                 } else if self.spill(data, appender)? {
-                    return Ok(at);
+                    return Ok(Some(at));
                 }
                 continue;
             }
@@ -431,7 +444,7 @@ impl<P: Platform> Region<P> {
                     live.limit = live.limit.min(capacity);
                 }
             }
-            return Ok(at);
+            return Ok(Some(at));
         }
     }
 
@@ -472,19 +485,13 @@ impl<P: Platform> Region<P> {
         }
         if run.is_empty() {
             drop(state);
-            let run = inner.allocate(want).or_else(|_| inner.allocate(need))?;
-            let mut state = self.lock().inspect_err(|_| inner.give_back(run))?;
-            if !state.run.is_empty() {
-                // A cut gave it one meanwhile.
-                inner.give_back(run);
-                return Ok(());
-            }
+            let taken = inner.allocate(want).or_else(|_| inner.allocate(need))?;
+            let mut state = self.lock()?;
             inner.touch(self.index, &mut state);
             if !state.run.is_empty() {
-                inner.give_back(run);
-                return Ok(());
+                return Ok(()); // A cut gave it a place meanwhile.
             }
-            state.run = run;
+            state.run = taken.keep();
             let live = state.live(base);
             live.invalidate_snap();
             live.extent = Some(Extent::new(false));
@@ -492,9 +499,9 @@ impl<P: Platform> Region<P> {
             live.limit = 0;
             return Ok(());
         }
-        if let Some(pages) = inner.extend(run, need, want)? {
+        if let Some(taken) = inner.extend(run, need, want)? {
             inner.touch(self.index, &mut state);
-            state.run.pages = pages;
+            state.run.pages += taken.keep().pages;
             let live = state.live(base);
             // Readers look at the run only to find its first page, which stays.
             live.changed.add(Changed::RUN);
@@ -578,7 +585,7 @@ impl<P: Platform> Region<P> {
         &self,
         mut state: Guard<'_, P>,
         pages: u64,
-        target: Option<Run>,
+        target: Option<Taken<'_, P>>,
     ) -> Result<u64> {
         let inner = &*self.inner;
         let base = &inner.base;
@@ -588,34 +595,21 @@ impl<P: Platform> Region<P> {
         live.moving = true;
         let copied = live.tail_base.min(len);
         drop(state);
-        let run = target.map_or_else(|| inner.allocate(pages), Ok);
-        let moved = run.and_then(|run| {
-            inner
-                .grow_for(run)
-                .and_then(|()| copy(base, &snap, copied, run))
-                .inspect_err(|_| inner.give_back(run))?;
-            Ok(run)
+        let target = target.map_or_else(|| inner.allocate(pages), Ok);
+        let moved = target.and_then(|taken| {
+            inner.grow_for(taken.run())?;
+            copy(base, &snap, copied, taken.run())?;
+            Ok(taken)
         });
-        let state = self.lock();
-        let (run, mut state) = match (moved, state) {
-            (Ok(run), Ok(state)) => (run, state),
-            (Ok(run), Err(removed)) => {
-                inner.give_back(run);
-                return Err(removed);
-            }
-            (Err(error), Ok(mut state)) => {
-                state.live(base).moving = false;
-                return Err(error);
-            }
-            (Err(error), Err(_)) => return Err(error),
-        };
+        let mut state = self.lock()?;
+        state.live(base).moving = false;
+        let taken = moved?;
         inner.touch(self.index, &mut state);
-        if base.pages(state.len) > run.pages {
+        if base.pages(state.len) > taken.run().pages {
             // It grew meanwhile past what the new place has; the old one still has room.
-            state.live(base).moving = false;
-            inner.give_back(run);
             return Ok(0);
         }
+        let run = taken.keep();
         self.settle_in(&mut state, run, |number, bytes| {
             base.page_offset(number) < copied
                 && snap.in_memory(number).is_some_and(|copied| Arc::ptr_eq(copied, bytes))
@@ -663,7 +657,6 @@ impl<P: Platform> Region<P> {
         live.floor = 0;
         live.journaled_end = 0;
         live.drained_from = 0;
-        live.moving = false;
         live.changed.add(Changed::RUN);
         if live.tail.is_empty() {
             live.tail_base = base.page_up(len);
@@ -677,14 +670,14 @@ impl<P: Platform> Region<P> {
 
     /// Cuts to `at` and appends `data`, which is too much for memory: the new content is built in a
     /// new extent and takes the place of the old one at once.
-    fn rewrite(&self, at: u64, data: &[u8]) -> Result<()> {
+    fn rewrite(&self, end: End, at: u64, data: &[u8]) -> Result<Option<u64>> {
         let inner = &*self.inner;
         let base = &inner.base;
         let io = self.lock()?.live(base).io.clone();
         let _io = io.lock();
         let mut state = self.lock()?;
-        if at > state.len {
-            return Err(self.out_of_range(at, data.len() as u64, state.len));
+        if end.start(state.len, data.len() as u64) != Some(at) || at > state.len {
+            return Ok(None);
         }
         if state.live(base).appender {
             return Err(Error::AppenderActive { id: self.id });
@@ -693,33 +686,24 @@ impl<P: Platform> Region<P> {
         state.live(base).spilling = true;
         state.live(base).limit = 0;
         drop(state);
-        let end = at + data.len() as u64;
-        let need = base.pages(end);
-        let built = inner.allocate(inner.growth(need, 0).max(need)).and_then(|run| {
-            build(base, &snap, at, data, run).inspect_err(|_| inner.give_back(run))?;
-            Ok(run)
+        let new_len = at + data.len() as u64;
+        let need = base.pages(new_len);
+        let built = inner.allocate(inner.growth(need, 0)).and_then(|taken| {
+            build(base, &snap, at, data, taken.run())?;
+            Ok(taken)
         });
         drop(snap);
-        let Some(slot) = inner.slots.get(self.index) else {
-            return Err(Error::RegionRemoved { id: self.id });
-        };
-        let mut state = slot.lock();
-        if let Err(removed) = state.check(self.id) {
-            if let Ok(run) = built {
-                inner.give_back(run);
-            }
-            return Err(removed);
-        }
+        let mut state = self.lock()?;
         state.live(base).spilling = false;
-        let run = built?;
+        let run = built?.keep();
         inner.touch(self.index, &mut state);
         state.clear(base);
-        state.len = end;
+        state.len = new_len;
         let live = state.live(base);
         live.changed.add(Changed::LEN);
-        live.tail_base = base.page_up(end);
+        live.tail_base = base.page_up(new_len);
         self.settle_in(&mut state, run, |_, _| true);
-        Ok(())
+        Ok(Some(at))
     }
 
     /// Appends bytes that do not fit into the tail: whole pieces go to their places, the rest into
@@ -775,11 +759,7 @@ impl<P: Platform> Region<P> {
         });
         drop(view);
 
-        let Some(slot) = inner.slots.get(self.index) else {
-            return Err(Error::RegionRemoved { id: self.id });
-        };
-        let mut state = slot.lock();
-        state.check(self.id)?;
+        let mut state = self.lock()?;
         let live = state.live(base);
         live.spilling = false;
         let _extent = extent;
@@ -842,6 +822,28 @@ impl<P: Platform> Region<P> {
     }
 }
 
+/// How a region is to end with some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With them behind what is there.
+    Append,
+    /// With them in place of everything from an offset on.
+    Cut(u64),
+    /// The same, but only as long as that replaces nothing that they do not cover.
+    Overwrite(u64),
+}
+
+impl End {
+    /// Where `n` bytes start in a region of `len`, if this can be done to it.
+    fn start(self, len: u64, n: u64) -> Option<u64> {
+        match self {
+            Self::Append => Some(len),
+            Self::Cut(at) => Some(at),
+            Self::Overwrite(at) => (at.saturating_add(n) >= len).then_some(at),
+        }
+    }
+}
+
 /// The end of the piece that a tail starting at `tail_base` may fill.
 fn next_piece(tail_base: u64) -> u64 {
     (tail_base | (PIECE - 1)) + 1
@@ -870,7 +872,8 @@ pub(crate) fn write_pieces<P: Platform>(
     Ok(())
 }
 
-/// Writes whole pages, given by their places in the file in ascending order, neighbours together.
+/// Writes pages, given by their places in the file in ascending order, neighbours together, and each
+/// that is not whole in memory with zeros behind.
 pub(crate) fn write_pages<P: Platform>(base: &Base<P>, pages: &[(u64, Arc<[u8]>)]) -> Result<()> {
     let mut piece: Vec<u8> = Vec::new();
     let mut next = None;
@@ -884,6 +887,7 @@ pub(crate) fn write_pages<P: Platform>(base: &Base<P>, pages: &[(u64, Arc<[u8]>)
             start = *page;
         }
         piece.extend_from_slice(bytes);
+        piece.resize(piece.len().next_multiple_of(base.page_size() as usize), 0);
         next = Some(page + 1);
     }
     if !piece.is_empty() {

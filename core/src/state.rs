@@ -60,7 +60,8 @@ impl Changed {
 /// A page of a region about which there is more to say than "clean and in place".
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// The bytes, when they are in memory; `None` when they are in place.
+    /// The bytes, when they are in memory; `None` when they are in place. All that the region has of
+    /// the page, and perhaps more, up to the whole page.
     pub(crate) bytes: Option<Arc<[u8]>>,
     /// The part that changed since the last cut; empty when `0 == 1`'s equal.
     pub(crate) dirty: Dirty,
@@ -251,6 +252,13 @@ impl<P: Platform> Live<P> {
         !self.old_snaps.is_empty()
     }
 
+    /// Whether nobody but the region itself, no reader and no flush, looks at its extent.
+    pub(crate) fn is_unwatched(&mut self) -> bool {
+        self.invalidate_snap();
+        !self.has_readers()
+            && self.extent.as_ref().is_none_or(|extent| Arc::strong_count(extent) == 1)
+    }
+
     /// Whether a reader maps the page in place (I11).
     pub(crate) fn is_mapped(&self, page: u64) -> bool {
         if mutant::is(Mutant::PutUnderReader) {
@@ -373,6 +381,9 @@ impl<P: Platform> State<P> {
             else {
                 panic!("I7: page {number} of a region is written without having been loaded");
             };
+            if bytes.len() < from + n {
+                *bytes = base.page_from(bytes);
+            }
             if let Some(place) = Arc::make_mut(bytes).get_mut(from..from + n) {
                 place.copy_from_slice(now);
             }
@@ -569,6 +580,7 @@ impl<P: Platform> State<P> {
 
     /// Puts back what a flush captured and could not write, so that the next one writes it.
     pub(crate) fn restore(&mut self, base: &Base<P>, capture: &Capture<P>) {
+        let len = self.len;
         let live = self.live(base);
         live.changed.add(capture.changed);
         let same_extent = match (&live.extent, &capture.extent) {
@@ -580,6 +592,15 @@ impl<P: Platform> State<P> {
         }
         if capture.drained.0 < capture.drained.1 {
             live.drained_from = live.drained_from.min(base.page_offset(capture.drained.0));
+        }
+        for number in capture.drained_pages() {
+            // One that was brought into memory since the cut passed for clean, and is not.
+            if let Some(page) = live.pages.get_mut(number).filter(|page| page.bytes.is_some()) {
+                let used = base.page_size().min(len.saturating_sub(base.page_offset(number)));
+                if page.dirty.add(0, used as u32) {
+                    live.dirty_pages.push(number);
+                }
+            }
         }
         for captured in &capture.pages {
             if let Some(page) = live.pages.get_mut(captured.page) {
@@ -690,7 +711,7 @@ impl<P: Platform> Live<P> {
         let bytes = tail.bytes().get(..used).unwrap_or_default();
         let first = base.page_of(self.tail_base);
         for (number, chunk) in (first..).zip(bytes.chunks(base.page_size() as usize)) {
-            let mut page = Page::new(Some(base.page_from(chunk)), false);
+            let mut page = Page::new(Some(Arc::from(chunk)), false);
             page.dirty = Dirty { from: 0, to: chunk.len() as u32 };
             self.pages.insert(number, page);
             self.dirty_pages.push(number);

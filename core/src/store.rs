@@ -118,11 +118,21 @@ impl Options {
 
     /// How long a journal may become before a flush writes a checkpoint instead: at least this, and
     /// at least as long as a checkpoint. Replaying a full journal is part of opening after a crash.
-    /// Default: 8 MiB; less than four pages counts as four pages.
+    /// Default: 8 MiB; less than four pages counts as four pages, more than 1 TiB as 1 TiB.
     #[must_use]
     pub fn journal_size(mut self, bytes: u64) -> Self {
-        self.journal_size = bytes;
+        self.journal_size = bytes.min(1 << 40);
         self
+    }
+
+    /// Whether these options make a store, for who opens the file behind the platform.
+    pub fn creation(&self) -> Create {
+        self.create
+    }
+
+    /// Whether these options only read, for who opens the file behind the platform.
+    pub fn reads_only(&self) -> bool {
+        self.read_only
     }
 
     /// Opens the store on a platform.
@@ -179,6 +189,7 @@ impl Options {
                 retirement: Retirement::default(),
                 file_len: 0,
                 changes: 0,
+                in_transit: 0,
             }),
             growing: Mutex::new(()),
             waiting: AtomicUsize::new(0),
@@ -221,13 +232,7 @@ impl Options {
     }
 
     fn lengthen<P: Platform>(&self, inner: &Inner<P>) -> Result<()> {
-        let mut ground = inner.ground.lock();
-        if self.min_len > ground.file_len {
-            let len = inner.base.page_up(self.min_len.min(1 << 60));
-            inner.base.platform.grow(len)?;
-            ground.file_len = len;
-        }
-        Ok(())
+        inner.grow_to(inner.base.pages(self.min_len.min(1 << 60)))
     }
 
     fn open_recovered<P: Platform>(
@@ -287,7 +292,9 @@ impl Options {
             while pages.next_if(|(place, _)| *place < row.run.start).is_some() {}
             while let Some((place, bytes)) = pages.next_if(|(place, _)| row.run.contains(*place)) {
                 let number = place - row.run.start;
-                if base.page_offset(number) < row.len {
+                let start = base.page_offset(number);
+                if start < row.len {
+                    recovery::check_image(&row, start, bytes.len(), base.page_size())?;
                     let live = live.get_or_insert_with(|| Live::at_rest(&base, row.run, row.len));
                     live.adopt(&base, number, Page::new(Some(Arc::from(bytes)), true));
                 }
@@ -455,7 +462,6 @@ impl<P: Platform> Inner<P> {
         live.old_snaps.clear();
         let left = live.epoch;
         if let Some(extent) = live.extent.take() {
-            drop(state);
             self.retire(run, extent, left, false);
         }
         Ok(())
@@ -556,14 +562,19 @@ impl<P: Platform> Store<P> {
             };
         }
         table.reserve(1, name.len())?;
+        let id = id.unwrap_or(table.next_id);
+        let after = id.checked_add(1).filter(|next| *next < 1 << 63).ok_or(Error::TooLarge {
+            what: "ids of regions",
+            requested: id,
+            limit: (1 << 63) - 1,
+        })?;
         let index = table.take_slot()?;
         if let Err(error) = inner.slots.ensure(index) {
             table.free_slot(index);
             return Err(error);
         }
         let at = table.intern(name)?;
-        let id = id.unwrap_or(table.next_id);
-        table.next_id = table.next_id.max(id + 1);
+        table.next_id = table.next_id.max(after);
         let Some(slot) = inner.slots.get(index) else {
             return Err(Error::RegionRemoved { id });
         };
@@ -578,7 +589,9 @@ impl<P: Platform> Store<P> {
 
     /// The region of that name, if there is one.
     pub fn region(&self, name: &str) -> Option<Region<P>> {
-        let index = self.inner.table.read().find(name)?;
+        // The names stay locked, so that the slot is still that region's when it is looked at.
+        let table = self.inner.table.read();
+        let index = table.find(name)?;
         self.handle(index)
     }
 

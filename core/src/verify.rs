@@ -105,13 +105,13 @@ impl<P: Platform> Store<P> {
         let changes = inner.ground.lock().changes;
         let (mut owned, ..) = inner.runs();
         owned.extend([Run { start: 0, pages: FIRST_PAGE }, flusher.checkpoint, flusher.journal]);
-        let (end, now) = {
+        let (end, now, in_transit) = {
             let ground = inner.ground.lock();
             owned.extend(ground.space.holes());
             owned.extend(ground.retirement.iter().map(|retired| retired.run));
-            (ground.space.end(), ground.changes)
+            (ground.space.end(), ground.changes, ground.in_transit)
         };
-        if now != changes {
+        if now != changes || in_transit > 0 {
             return Ok(());
         }
         owned.sort_unstable_by_key(|run| run.start);
