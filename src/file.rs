@@ -7,7 +7,7 @@ use std::path::Path;
 
 use allod_unix::{Access, UnixPlatform};
 
-use crate::{Create, Error, Options, Result, Store};
+use crate::{Create, Options, Result, Store};
 
 /// A store in a file.
 pub type FileStore = Store<UnixPlatform>;
@@ -93,7 +93,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::PlatformErrorKind as Kind;
+    use crate::{Error, PlatformErrorKind as Kind};
 
     fn place() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().expect("a temporary directory");

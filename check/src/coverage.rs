@@ -80,11 +80,32 @@ coverage! {
     punches,
     /// Compactions that cut the file.
     cuts,
-    /// Regions that were moved to another place.
-    moves,
+    /// Regions whose unused room compactions gave back.
+    trims,
+    /// Operations done inside a step of a compaction.
+    inside_compactions,
+    /// Regions copied to another place, to grow or by compaction.
+    relocations,
+    /// Pages put in place from memory after a flush had made them durable.
+    pages_put,
+    /// Pages carried over in checkpoints.
+    pages_carried,
+    /// Checkpoints, not the first ones after opening, that carried pages beside readers.
+    carried_beside_readers,
+    /// Generations that wrote a slot after both had been written.
+    slots_wrapped,
+    /// Crash images that were opened twice and verified.
+    verified,
 }
 
 impl Coverage {
+    /// The names of what was never reached.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let counts = self.counts().into_iter();
+        counts.filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
     pub(crate) fn count(&mut self, progress: &CompactProgress) {
         self.moved_down += progress.moved_regions;
         self.punches += u64::from(progress.punched_bytes > 0);

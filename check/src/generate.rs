@@ -9,34 +9,36 @@ use crate::step::{Image, Kept, Op, Step};
 
 const PAGE: u32 = 4096;
 
-/// The random history of a seed.
+/// The random history of a seed. Seeds from 2^32 on give longer ones: `k` times 2^32 more make it
+/// `k` times as long again.
 #[must_use]
 pub fn random(seed: u64) -> History {
     let mut prng = Prng::new(mix(seed, 1));
+    let large = prng.once_in(24);
+    let wide = large && prng.once_in(2);
     let setting = Setting {
-        journal_pages: prng.pick(&[4, 4, 6, 10, 24]),
-        inline_kib: prng.pick(&[1, 5, 9, 13, 40]),
+        journal_pages: if wide { 100 } else { prng.pick(&[4, 4, 6, 10, 24]) },
+        inline_kib: if wide { 300 } else { prng.pick(&[1, 5, 9, 13, 40]) },
         budget_kib: prng.pick(&[0, 0, 8, 64, 60_000]),
         lie: Lie::None,
     };
     let lot = Lot {
         regions: prng.pick(&[1, 2, 3, 4]),
-        pages: prng.pick(&[1, 2, 4, 8, 20]),
+        pages: prng.pick(&[1, 1, 2, 2, 4, 4, 8, 20]),
         faults: prng.pick(&[0, 4, 12, 30]),
         flushes: prng.pick(&[10, 20, 35]),
-        large: prng.once_in(24),
+        large,
     };
-    let len = prng.pick(&[12, 25, 60, 120, 300]);
-    let steps = (0..len).map(|_| lot.step(&mut prng)).collect();
-    History { seed, setting, steps }
+    let len = prng.pick(&[12, 25, 60, 120, 300]) * (1 + (seed >> 32) as usize);
+    History { seed, setting, steps: lot.steps(&mut prng, len) }
 }
 
 /// What a store does after a crash, before the next one.
 pub(crate) fn after_crash(seed: u64) -> Vec<Step> {
     let mut prng = Prng::new(mix(seed, 2));
     let lot = Lot { regions: 2, pages: 2, faults: 10, flushes: 40, large: false };
-    let len = 2 + prng.below(4);
-    (0..len).map(|_| lot.step(&mut prng)).collect()
+    let len = 2 + prng.below(4) as usize;
+    lot.steps(&mut prng, len)
 }
 
 /// What a history leans to.
@@ -53,16 +55,39 @@ struct Lot {
 }
 
 impl Lot {
-    fn step(&self, prng: &mut Prng) -> Step {
-        let of_a_hundred = prng.below(100);
-        let op = if of_a_hundred < self.faults {
-            self.fault(prng)
-        } else if of_a_hundred < self.faults + self.flushes {
-            self.flush(prng)
-        } else {
-            self.change(prng)
+    /// At least so many steps.
+    fn steps(&self, prng: &mut Prng, len: usize) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(len + 8);
+        let mut add = |prng: &mut Prng, op| {
+            steps.push(Step { op, salt: prng.bits() as u32 });
+            steps.len()
         };
-        Step { op, salt: prng.bits() as u32 }
+        let mut made = 0;
+        while made < len {
+            let of_a_hundred = prng.below(100);
+            let op = if of_a_hundred < self.faults {
+                self.fault(prng)
+            } else if of_a_hundred < self.faults + self.flushes {
+                self.flush(prng)
+            } else {
+                self.change(prng)
+            };
+            made = add(prng, op);
+            if let Op::During(_, inner) = op {
+                let outer = match prng.below(6) {
+                    0..3 => Op::Flush(Durability::Sync),
+                    3 => Op::Flush(Durability::Process),
+                    4 => Op::Checkpoint,
+                    _ => Op::CompactStep(prng.pick(&[0, PAGE, 1 << 20])),
+                };
+                add(prng, outer);
+                for _ in 0..inner {
+                    let op = self.change(prng);
+                    made = add(prng, op);
+                }
+            }
+        }
+        steps
     }
 
     fn region(&self, prng: &mut Prng) -> u8 {

@@ -13,6 +13,9 @@ pub struct RawMutex(RawRwLock);
 #[derive(Debug)]
 pub struct RawRwLock(AtomicU32);
 
+/// What the panic of a lock that would wait says.
+pub(crate) const WOULD_WAIT: &str = "deadlock: waiting for a lock";
+
 /// The count of an exclusive holder; below it, the count of the shared ones.
 const EXCLUSIVE: u32 = u32::MAX;
 
@@ -24,7 +27,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
     type GuardMarker = GuardSend;
 
     fn lock_shared(&self) {
-        assert!(self.try_lock_shared(), "deadlock: a lock that is held exclusively is shared");
+        assert!(self.try_lock_shared(), "{WOULD_WAIT} that is held exclusively");
     }
 
     fn try_lock_shared(&self) -> bool {
@@ -37,7 +40,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
     }
 
     fn lock_exclusive(&self) {
-        assert!(self.try_lock_exclusive(), "deadlock: a lock that is held is taken again");
+        assert!(self.try_lock_exclusive(), "{WOULD_WAIT} that is held");
     }
 
     fn try_lock_exclusive(&self) -> bool {

@@ -1,10 +1,12 @@
 //! The oracle: what a store must show now, and what it may show after a crash.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use allod_core::Store;
 
+use crate::effort::Depth;
 use crate::rig::Rig;
 
 /// A region as it must be.
@@ -102,6 +104,13 @@ impl Oracle {
         self.loose.clear();
     }
 
+    /// Nobody knows whether `state` was written: it may survive from now on.
+    pub(crate) fn may_be_written(&mut self, state: Shot) {
+        if !self.loose.iter().any(|known| Arc::ptr_eq(known, &state)) {
+            self.loose.push(state);
+        }
+    }
+
     /// The store was opened again and shows `state`. After a power cut (and not after a death of the
     /// process, whose bytes may still reach the disk) nothing later can ever show again. Until
     /// something is acknowledged, what was durable before may show again: the generation in which
@@ -119,8 +128,13 @@ impl Oracle {
     }
 }
 
+thread_local! {
+    /// The bytes of a region while they are compared, kept so that they are allocated once.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Compares what a store shows with a state.
-pub(crate) fn differs(store: &Store<Rig>, world: &World) -> Option<String> {
+pub(crate) fn differs(store: &Store<Rig>, world: &World, depth: Depth) -> Option<String> {
     let shown = store.regions();
     if shown.len() != world.regions.len() || store.len() != shown.len() {
         let names: Vec<_> = shown.iter().map(|info| info.name.as_str()).collect();
@@ -138,22 +152,32 @@ pub(crate) fn differs(store: &Store<Rig>, world: &World) -> Option<String> {
             return Some(format!("region {:?} has length {shown}, not {len}", info.name));
         }
     }
-    for (region, known) in &world.regions {
-        let Some(handle) = store.region(name(*region)) else {
-            return Some(format!("region {:?} is listed, and not found", name(*region)));
-        };
-        if known.bytes.is_empty() {
-            continue;
-        }
-        let bytes = match handle.read_all() {
-            Ok(bytes) => bytes,
-            Err(error) => return Some(format!("region {:?}: {error}", name(*region))),
-        };
-        if let Some(difference) = difference(&bytes, &known.bytes) {
-            return Some(format!("region {:?}: {difference}", name(*region)));
-        }
+    if depth == Depth::Metadata {
+        return None;
     }
-    None
+    world.regions.iter().find_map(|(region, known)| {
+        let what = bytes_differ(store, *region, &known.bytes)?;
+        Some(format!("region {:?}: {what}", name(*region)))
+    })
+}
+
+fn bytes_differ(store: &Store<Rig>, region: u8, expected: &[u8]) -> Option<String> {
+    let Some(handle) = store.region(name(region)) else {
+        return Some("is listed, and not found".into());
+    };
+    if expected.is_empty() {
+        return None;
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.len() < expected.len() {
+            buffer.resize(expected.len(), 0);
+        }
+        let found = buffer.get_mut(..expected.len()).unwrap_or_default();
+        match handle.reader().and_then(|reader| reader.read_into(0, found)) {
+            Ok(()) => difference(found, expected),
+            Err(error) => Some(error.to_string()),
+        }
+    })
 }
 
 /// Where bytes differ first.

@@ -74,8 +74,8 @@ fn simpler(op: Op) -> Vec<Op> {
         Op::Reserve(r, n) => lens(n).map(|n| Op::Reserve(r, n)).collect(),
         Op::Hold(n) if n > 0 => vec![Op::Hold(n - 1)],
         Op::During(call, n) => {
-            let fewer = (n > 0).then(|| Op::During(call, n - 1));
-            let earlier = (call > 0).then(|| Op::During(0, n));
+            let fewer = n.checked_sub(1).map(|n| Op::During(call, n));
+            let earlier = (call > 0).then_some(Op::During(0, n));
             fewer.into_iter().chain(earlier).collect()
         }
         Op::Full(pages) if pages > 0 => vec![Op::Full(0), Op::Full(pages - 1)],

@@ -183,7 +183,7 @@ pub struct ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not an operation: {:?}", self.word)
+        write!(f, "not an operation or image: {:?}", self.word)
     }
 }
 
@@ -253,6 +253,14 @@ fn parse(word: &str) -> Option<Step> {
     Some(Step { op, salt: salt.parse().ok()? })
 }
 
+impl FromStr for Image {
+    type Err = ParseError;
+
+    fn from_str(word: &str) -> Result<Self, ParseError> {
+        parse_image(word).ok_or_else(|| ParseError { word: word.into() })
+    }
+}
+
 impl FromStr for Step {
     type Err = ParseError;
 
@@ -273,7 +281,7 @@ mod tests {
                      power-cut:sample/7#0 cut-in:3:oldest#0 cut-in:1:page/9#1 kill-in:9#0 \
                      fail-sync:2:sample/4#0 full:3#0 lift#5 power-cut:garbage/1#0";
         for word in words.split_whitespace() {
-            let step: Step = word.parse().unwrap();
+            let step: Step = word.parse().expect("a step");
             let text = step.to_string();
             let text = text.replace("oldest/0", "oldest");
             assert_eq!(text, word);

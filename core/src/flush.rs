@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering;
 
 use crate::copy::Original;
 use crate::error::{Error, PlatformError, Result};
-use crate::journal::{self, BatchWriter};
+use crate::journal::{self, BatchWriter, Mark};
 use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::recovery::Unconfirmed;
@@ -24,6 +24,7 @@ use crate::region::write_pages;
 use crate::run::Run;
 use crate::state::{Capture, Changed, Fate};
 use crate::store::Inner;
+use crate::superblock::Superblock;
 use crate::usage::Counters;
 
 /// The journal is written ahead with zeros in steps of this many bytes, so that the syncs that
@@ -71,6 +72,8 @@ pub(crate) struct Flusher {
     pub(crate) salt: u64,
     /// The slot page that holds this generation's superblock.
     pub(crate) slot: u64,
+    /// What both slot pages say.
+    pub(crate) slots: [Option<Superblock>; 2],
     pub(crate) checkpoint: Run,
     pub(crate) journal: Run,
     /// Pages of the journal that hold batches.
@@ -121,15 +124,17 @@ impl<P: Platform> Inner<P> {
         if self.held_by_this_thread() {
             return Err(Error::HoldActive);
         }
+        let mut confirmed = false;
         match request {
             Request::Checkpoint | Request::Copy => self.ready()?,
             Request::Flush(_) => {
                 self.check_poison()?;
                 let sync = request == Request::Flush(Durability::Sync);
-                if sync && !self.is_read_only() {
+                if sync && !self.is_read_only() && !self.is_ready() {
                     // What recovery found may be in the cache and not on the device (I9): only the
                     // confirmation makes it durable.
                     self.ready()?;
+                    confirmed = true;
                 }
                 if !self.is_ready() {
                     // Nothing can have changed.
@@ -171,7 +176,8 @@ impl<P: Platform> Inner<P> {
         drop(open);
         let Some((cut, list)) = ended else {
             // All that this caller wrote is in a flush that has returned.
-            return Ok(FlushReport { generation: flusher.generation, ..FlushReport::default() });
+            let nothing = FlushReport { generation: flusher.generation, ..FlushReport::default() };
+            return Ok(if confirmed { flusher.last } else { nothing });
         };
         let mut captures = Vec::with_capacity(list.len());
         for index in list {
@@ -296,11 +302,11 @@ impl<P: Platform> Inner<P> {
         let meta: u64 = captures.iter().map(|capture| 48 + capture.name.len() as u64).sum();
         let len = journal::HEADER_LEN as u64 + meta + inline;
         if mutant::is(Mutant::JournalWraps)
-            && flusher.used + self.base.pages(len) > flusher.journal.pages
+            && flusher.used + self.base.pages(len) >= flusher.journal.pages
         {
             flusher.used = 0;
         }
-        match flusher.used + self.base.pages(len) <= flusher.journal.pages {
+        match flusher.used + self.base.pages(len) < flusher.journal.pages {
             true if small => Plan::Small,
             true => Plan::Large,
             false => {
@@ -484,13 +490,14 @@ impl<P: Platform> Inner<P> {
         let base = &self.base;
         let pages = base.pages(batch.len() as u64);
         let end = flusher.used + pages;
-        assert!(end <= flusher.journal.pages, "I1: a batch passes the end of the journal");
+        assert!(end < flusher.journal.pages, "I1: a batch passes the end of the journal");
         let place = base.page_offset(flusher.journal.start + flusher.used);
         let step = base.page_of(ZERO_STEP).max(1);
         let mut written = base.page_offset(pages) as usize;
         let mut zeroed = flusher.zeroed;
-        if end > zeroed {
-            zeroed = (zeroed.max(end) + step).min(flusher.journal.pages);
+        // The page behind the batch as well, where the mark goes.
+        if end >= zeroed {
+            zeroed = (zeroed.max(end + 1) + step).min(flusher.journal.pages);
             let ahead = base.page_offset(zeroed - flusher.used) as usize;
             // Space first: a disk that is full says so here, where nothing is lost by it.
             let zeros = base.buffer(ahead)?;
@@ -524,6 +531,12 @@ impl<P: Platform> Inner<P> {
         flusher.used = end;
         flusher.zeroed = zeroed;
         flusher.sequence += 1;
+        if sync {
+            let Flusher { store_id, salt, sequence, .. } = *flusher;
+            let mark = Mark { store_id, salt, sequence }.encode();
+            let place = base.page_offset(flusher.journal.start + end);
+            base.platform.write(place, &mark).map_err(|cause| self.poison(cause))?;
+        }
         Ok(written as u64)
     }
 

@@ -130,6 +130,7 @@ impl<P: Platform> Inner<P> {
             checkpoint,
             checkpoint_len: encoded.len() as u64,
             journal,
+            superseded: 0,
         };
         let mut page = superblock.encode_page();
         if generation == 1 {
@@ -161,6 +162,10 @@ impl<P: Platform> Inner<P> {
             report.bytes += self.append_batch(flusher, proof, true, &mut report.syncs)?;
         }
         flusher.durable_sequence = flusher.sequence;
+        if let Some(written) = flusher.slots.get_mut(slot as usize) {
+            *written = Some(superblock);
+        }
+        self.supersede(flusher, 1 - slot)?;
         flusher.written_cut = cut;
         flusher.durable_cut = cut;
         flusher.checkpoint_cut = cut;
@@ -181,6 +186,23 @@ impl<P: Platform> Inner<P> {
         self.release(cut, cut);
         self.rebuild_names();
         Ok(report)
+    }
+
+    /// Says in the other slot that its generation has had its day. Without a sync: a crash that loses
+    /// it finds the new slot and its proof, which are durable. But who loses the new slot later, to a
+    /// device that forgets, learns here that the old one must not be believed.
+    fn supersede(&self, flusher: &mut Flusher, slot: u64) -> Result<()> {
+        let by = flusher.generation;
+        let Some(old) = flusher.slots.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        if old.generation >= by {
+            return Ok(());
+        }
+        old.superseded = by;
+        let page = old.encode_page();
+        let place = self.base.page_offset(slot);
+        self.base.platform.write(place, &page).map_err(|cause| self.poison(cause))
     }
 
     /// Looks at every region that the flush has not seen yet: those at rest become rows, those in
@@ -315,11 +337,7 @@ impl<P: Platform> Inner<P> {
         writer.finish()
     }
 
-    fn allocate_generation(
-        &self,
-        len: u64,
-        first: bool,
-    ) -> Result<(Taken<'_, P>, Taken<'_, P>)> {
+    fn allocate_generation(&self, len: u64, first: bool) -> Result<(Taken<'_, P>, Taken<'_, P>)> {
         let base = &self.base;
         let pages = base.pages(len);
         let journal_pages = base.pages(self.journal_size.max(len)).max(4);
@@ -447,7 +465,8 @@ impl<P: Platform> Inner<P> {
         let mut captures = Vec::new();
         let result = self.checkpoint(flusher, cut, &mut captures, true, None);
         self.dirty.lock().cut_open = false;
-        self.count(&result?);
+        flusher.last = result?;
+        self.count(&flusher.last);
         Ok(())
     }
 }

@@ -240,6 +240,50 @@ impl BatchHeader {
     }
 }
 
+/// What is written behind a batch when it is known to be durable, and before anything is done that
+/// relies on it. It is not synced itself, and the next batch takes its place. With it, recovery can
+/// tell a batch that was damaged after it had been acknowledged from one that was never whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The id of the store.
+    pub store_id: u128,
+    /// The salt of the generation.
+    pub salt: u64,
+    /// The number of the newest batch that is durable.
+    pub sequence: u64,
+}
+
+const MARK_MAGIC: [u8; 8] = *b"allodack";
+const MARK_CRC_AT: usize = 40;
+
+impl Mark {
+    /// The length of a mark in bytes.
+    pub(crate) const LEN: usize = 44;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::LEN);
+        bytes.extend_from_slice(&MARK_MAGIC);
+        bytes.extend_from_slice(&self.store_id.to_le_bytes());
+        bytes.extend_from_slice(&self.salt.to_le_bytes());
+        bytes.extend_from_slice(&self.sequence.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        let crc = codec::checksum(&bytes, MARK_CRC_AT);
+        codec::patch(&mut bytes, MARK_CRC_AT, &crc.to_le_bytes());
+        bytes
+    }
+
+    /// The mark at the start of `bytes`, if there is a whole one.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let whole = bytes.get(..Self::LEN)?;
+        let mut input = Input::new(whole);
+        if input.array()? != MARK_MAGIC {
+            return None;
+        }
+        let mark = Self { store_id: input.u128()?, salt: input.u64()?, sequence: input.u64()? };
+        (input.u32()? == codec::checksum(whole, MARK_CRC_AT)).then_some(mark)
+    }
+}
+
 /// Why bytes are not the batch that was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BatchDefect {

@@ -30,6 +30,9 @@ mod epoch;
 mod error;
 mod extent;
 mod flush;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod ground;
 mod holes;

@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Damage, Error, Result};
 use crate::generation::Row;
-use crate::journal::{self, Batch, BatchDefect, BatchHeader, Entry};
+use crate::journal::{self, Batch, BatchDefect, BatchHeader, Entry, Mark};
 use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::run::{FIRST_PAGE, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Run, max_pages};
@@ -64,6 +64,8 @@ pub(crate) struct Recovered {
     pub(crate) superblock: Superblock,
     /// The slot page that the superblock was found in.
     pub(crate) slot: u64,
+    /// What both slot pages say.
+    pub(crate) slots: [Option<Superblock>; 2],
     /// The newest valid batch, and the pages of the journal up to its end.
     pub(crate) sequence: u64,
     pub(crate) used: u64,
@@ -95,24 +97,43 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
         }
     };
     let highest_generation = best.generation;
+    if best.superseded != 0 {
+        let (expected, found) = (best.superseded.into(), best.generation.into());
+        return Err(damage("newest superblock", 1 - slot, expected, found));
+    }
     let other = slots.found.iter().find(|(page, _)| *page != slot).copied();
+    // The other slot may know that this one was proven, and must not be gone back to then.
+    let superseded = other.is_some_and(|(_, other)| other.superseded == best.generation);
+    let other = other.filter(|(_, other)| other.superseded == 0);
     let reader = Reader { platform, file_len };
     // R1: a slot whose checkpoint does not read was never proven, or is damaged.
     let (slot, superblock, mut state, other) = match reader.checkpoint(&best)? {
         Ok(state) => (slot, best, state, other),
         Err(unreadable) => {
-            if reader.has_batch(&best, 0, 1)? || mutant::is(Mutant::NoFallback) {
-                return Err(Error::Damaged(unreadable));
+            // What a slot names was durable, the length included, before it was written (I2), and is
+            // cut off only when a later one is proven.
+            let cut =
+                file_len < best.checkpoint.end().max(best.journal.end()) * size_of_page(&best);
+            let proven = superseded || reader.has_batch(&best, 0, 1)?;
+            let first = best.generation == 1 && slots.found.len() == 1 && !proven && !cut;
+            if first && is_unfinished(platform, file_len, best.page_size)? {
+                return Err(Error::Unfinished);
             }
-            let Some((slot, superblock)) = other else {
+            let Some((slot, superblock)) = other.filter(|_| !proven && !cut) else {
                 return Err(Error::Damaged(unreadable));
             };
+            if mutant::is(Mutant::NoFallback) {
+                return Err(Error::Damaged(unreadable));
+            }
             let state = reader.checkpoint(&superblock)?.map_err(Error::Damaged)?;
             (slot, superblock, state, None)
         }
     };
     let (sequence, used) = reader.replay(&superblock, &mut state)?;
     reader.check_gap(&superblock, sequence, used)?;
+    if sequence == 0 && superseded {
+        return Err(damage("proof of the generation", superblock.journal.start, 1, 0));
+    }
     let mut other_reads = false;
     if sequence == 0 || (sequence == 1 && !mutant::is(Mutant::ProofBelieved)) {
         // H20: the proof may be in the cache and not on the disk: keep what the other slot names.
@@ -136,6 +157,9 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
     Ok(Recovered {
         superblock,
         slot,
+        slots: [0, 1].map(|page| {
+            slots.found.iter().find(|(found, _)| *found == page).map(|(_, superblock)| *superblock)
+        }),
         sequence,
         used,
         rows,
@@ -149,6 +173,10 @@ pub(crate) fn recover<P: Platform>(platform: &P) -> Result<Recovered> {
             page_size: superblock.page_size,
         },
     })
+}
+
+fn size_of_page(superblock: &Superblock) -> u64 {
+    superblock.page_size.into()
 }
 
 fn damage(what: &'static str, page: u64, expected: u128, found: u128) -> Error {
@@ -238,8 +266,9 @@ fn no_slot<P: Platform>(platform: &P, file_len: u64, defects: &[SlotDefect]) -> 
 
 /// Whether all that is there is what an interrupted creation leaves. It writes its checkpoint to
 /// page 2 and nothing else, then both slot pages at once, and the first page of the journal when
-/// slot A is durable. So all other pages are zeros, and both slots too if the checkpoint is not whole.
-/// Anything else may be somebody's data, and is never written over.
+/// slot A is durable. So all other pages are zeros, and both slots too if the checkpoint is not whole
+/// (or slot A is that of an earlier attempt). Anything else may be somebody's data, and is never
+/// written over.
 fn is_unfinished<P: Platform>(platform: &P, file_len: u64, size: u32) -> Result<bool> {
     /// A longer file was not left by a creation that failed.
     const LONGEST: u64 = 4 << 30;
@@ -249,7 +278,9 @@ fn is_unfinished<P: Platform>(platform: &P, file_len: u64, size: u32) -> Result<
     let size = u64::from(size);
     let slots = read_at(platform, file_len, 0, 2 * size)?;
     let page = read_at(platform, file_len, 2 * size, size)?;
-    if slots.iter().any(|byte| *byte != 0) && !Checkpoint::is_of_new_store(&page) {
+    let blank = slots.iter().all(|byte| *byte == 0);
+    let first = || Superblock::decode_page(&slots).is_ok_and(|slot| slot.generation == 1);
+    if !blank && !Checkpoint::is_of_new_store(&page) && !first() {
         return Ok(false);
     }
     let mut at = 3 * size;
@@ -387,39 +418,53 @@ impl<P: Platform> Reader<'_, P> {
         Ok((sequence, used))
     }
 
-    /// A batch behind the end of the run that says a missing one was durable: no crash does that.
+    /// A mark or a batch behind the end of the run that says a missing batch was durable: no crash
+    /// does that.
     fn check_gap(&self, superblock: &Superblock, sequence: u64, used: u64) -> Result<()> {
-        let size = superblock.page_size;
-        let journal = superblock.journal;
-        let mut first = true;
+        let size = u64::from(superblock.page_size);
+        let Superblock { store_id, salt, journal, .. } = *superblock;
         // Somebody may have made a journal of nothing but headers.
         let mut candidates = 64;
-        for page in used..journal.pages {
-            let offset = (journal.start + page) * u64::from(size);
-            let bytes = read_at(self.platform, self.file_len, offset, journal::HEADER_LEN as u64)?;
-            if first && bytes.iter().all(|byte| *byte == 0) {
-                return Ok(()); // The usual end: a page of zeros, never used.
+        let end = journal.end().saturating_mul(size);
+        let mut offset = (journal.start + used).saturating_mul(size);
+        while offset < end {
+            let piece =
+                read_at(self.platform, self.file_len, offset, (256 << 10).min(end - offset))?;
+            if piece.is_empty() {
+                break;
             }
-            first = false;
-            let Some(header) = BatchHeader::decode(&bytes) else { continue };
-            candidates -= 1;
-            if candidates == 0 {
-                return Ok(());
-            }
-            if header.store_id == superblock.store_id
-                && header.salt == superblock.salt
-                && header.sequence > sequence
-                && header.durable > sequence
-                && self.has_batch(superblock, page, header.sequence)?
+            for (page, bytes) in
+                ((offset / size - journal.start)..).zip(piece.chunks(size as usize))
             {
-                return Err(Error::Damaged(Damage {
-                    what: "journal batch that was durable",
-                    region: None,
-                    offset: (journal.start + used) * u64::from(size),
-                    expected: header.durable,
-                    found: sequence,
-                }));
+                let mark = Mark::decode(bytes)
+                    .filter(|mark| mark.store_id == store_id && mark.salt == salt)
+                    .map(|mark| mark.sequence);
+                let batch = BatchHeader::decode(bytes).filter(|header| {
+                    header.store_id == store_id
+                        && header.salt == salt
+                        && header.sequence > sequence
+                        && header.durable > sequence
+                });
+                let said = match (mark, batch) {
+                    (Some(durable), _) => durable,
+                    (None, Some(header)) if candidates > 0 => {
+                        candidates -= 1;
+                        let whole = self.has_batch(superblock, page, header.sequence)?;
+                        if whole { header.durable } else { 0 }
+                    }
+                    _ => 0,
+                };
+                if said > sequence {
+                    return Err(Error::Damaged(Damage {
+                        what: "journal batch that was durable",
+                        region: None,
+                        offset: (journal.start + used) * size,
+                        expected: said,
+                        found: sequence,
+                    }));
+                }
             }
+            offset += piece.len() as u64;
         }
         Ok(())
     }

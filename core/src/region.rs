@@ -429,7 +429,7 @@ impl<P: Platform> Region<P> {
             if at < state.len {
                 // What can fail comes first: reading the page that is cut in two.
                 if at < tail_base && at != base.page_up(at) {
-                    state.load(base, base.page_of(at), false)?;
+                    state.load(base, base.page_of(at))?;
                 }
                 state.cut(base, at)?;
             }

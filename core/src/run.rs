@@ -9,7 +9,7 @@ pub(crate) const MAX_PAGE_SIZE: u32 = 65_536;
 /// The most pages that a file has, whatever their size. [`max_pages`] is the limit of one file.
 pub(crate) const MAX_PAGES: u64 = 1 << 48;
 /// The longest a file gets, in bytes: every offset in it fits the signed 64 bits of the systems.
-const MAX_FILE_LEN: u64 = 1 << 60;
+pub(crate) const MAX_FILE_LEN: u64 = 1 << 60;
 /// The longest a region gets, in bytes.
 pub(crate) const MAX_REGION_LEN: u64 = 1 << 47;
 /// The longest name of a region, in bytes of UTF-8.

@@ -329,8 +329,8 @@ impl<P: Platform> State<P> {
     }
 
     /// Makes sure that the page below `tail_base` is in memory, reading it from its place if it is
-    /// there. `whole` says that all of its bytes are about to be written.
-    pub(crate) fn load(&mut self, base: &Base<P>, number: u64, whole: bool) -> Result<()> {
+    /// there.
+    pub(crate) fn load(&mut self, base: &Base<P>, number: u64) -> Result<()> {
         let (run, len) = (self.run, self.len);
         let live = self.live(base);
         let known = live.pages.get(number);
@@ -339,7 +339,7 @@ impl<P: Platform> State<P> {
         }
         let mut bytes = base.page_buffer()?;
         let start = base.page_offset(number);
-        if !whole && start < len && !mutant::is(Mutant::OldBytesForgotten) {
+        if start < len && !mutant::is(Mutant::OldBytesForgotten) {
             let used = base.page_size().min(len - start) as usize;
             base.read(run, start, bytes.get_mut(..used).unwrap_or_default())?;
         }
@@ -375,11 +375,19 @@ impl<P: Platform> State<P> {
             let from = (at - base.page_offset(number)) as usize;
             let n = data.len().min(base.page_size() as usize - from);
             let (now, rest) = data.split_at(n);
+            if live.pages.get(number).is_none_or(|page| page.bytes.is_none()) {
+                let whole = from == 0 && (n as u64 == base.page_size() || at + n as u64 >= len);
+                assert!(whole, "I7: a part of page {number} is written, which is not in memory");
+                let journaled = live.pages.get(number).is_some_and(|page| page.journaled);
+                live.pages.insert(number, Page::new(Some(Arc::from(now)), journaled));
+                live.in_memory += 1;
+                base.add_memory(base.page_size() as usize);
+            }
             let page = live.pages.get_mut(number);
             let Some((bytes, dirty)) =
                 page.and_then(|page| page.bytes.as_mut().map(|bytes| (bytes, &mut page.dirty)))
             else {
-                panic!("I7: page {number} of a region is written without having been loaded");
+                panic!("I7: page {number} is not in memory");
             };
             if bytes.len() < from + n {
                 *bytes = base.page_from(bytes);
@@ -420,8 +428,11 @@ impl<P: Platform> State<P> {
         while cursor < end.min(tail_base) {
             let number = base.page_of(cursor);
             let page_end = base.page_offset(number + 1);
+            // A page of which every byte is written needs nothing of what was there.
             let whole = cursor == base.page_offset(number) && (end >= page_end || end >= self.len);
-            self.load(base, number, whole)?;
+            if !whole {
+                self.load(base, number)?;
+            }
             cursor = page_end;
         }
         if end > tail_base {

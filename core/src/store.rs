@@ -18,7 +18,7 @@ use crate::mutant::{self, Mutant};
 use crate::platform::Platform;
 use crate::recovery::{self, Recovered};
 use crate::region::Region;
-use crate::run::{FIRST_PAGE, Run, is_page_size, max_pages};
+use crate::run::{FIRST_PAGE, MAX_FILE_LEN, Run, is_page_size, max_pages};
 use crate::slots::Slots;
 use crate::space::Space;
 use crate::state::{Changed, Live, Page, State};
@@ -203,12 +203,12 @@ impl Options {
     fn make<P: Platform>(&self, platform: P) -> Result<Store<P>> {
         let page_size = platform.capabilities().page_size;
         let store_id = platform.entropy()?;
-        platform.cut(0)?;
         let flusher = Flusher {
             store_id,
             generation: 0,
             salt: 0,
             slot: 1,
+            slots: [None; 2],
             checkpoint: Run::default(),
             journal: Run::default(),
             used: 0,
@@ -222,6 +222,7 @@ impl Options {
             last: FlushReport::default(),
         };
         let inner = self.inner(platform, page_size, flusher);
+        inner.ground.lock().file_len = inner.base.platform.len()?;
         inner.flush_as(Request::Checkpoint, None).map_err(|error| match error {
             // Nobody has this store yet: it is simply not made.
             Error::Poisoned { cause } => Error::Platform(cause),
@@ -232,7 +233,14 @@ impl Options {
     }
 
     fn lengthen<P: Platform>(&self, inner: &Inner<P>) -> Result<()> {
-        inner.grow_to(inner.base.pages(self.min_len.min(1 << 60)))
+        if self.min_len > MAX_FILE_LEN {
+            return Err(Error::TooLarge {
+                what: "bytes in a file",
+                requested: self.min_len,
+                limit: MAX_FILE_LEN,
+            });
+        }
+        inner.grow_to(inner.base.pages(self.min_len))
     }
 
     fn open_recovered<P: Platform>(
@@ -241,7 +249,7 @@ impl Options {
         recovered: Recovered,
         read_only: bool,
     ) -> Result<Store<P>> {
-        let Recovered { superblock, slot, sequence, used, rows, table, pages, unconfirmed } =
+        let Recovered { superblock, slot, slots, sequence, used, rows, table, pages, unconfirmed } =
             recovered;
         let capabilities = platform.capabilities();
         if !read_only && capabilities.page_size > superblock.page_size {
@@ -264,6 +272,7 @@ impl Options {
             generation: superblock.generation,
             salt: superblock.salt,
             slot,
+            slots,
             checkpoint: superblock.checkpoint,
             journal: superblock.journal,
             used,
@@ -704,7 +713,8 @@ impl<P: Platform> Store<P> {
     /// After a crash the store is as a flush left it that returned, or as the one under way would
     /// have. Up to the [inline limit](Options::inline_limit) it costs one write and one sync;
     /// above it two; now and then, and once after opening, three. Calls of several
-    /// threads share one. With nothing to do it costs nothing.
+    /// threads share one. With nothing to do it costs nothing, but for the first after opening, which
+    /// makes sure that what was found is durable.
     ///
     /// # Errors
     ///

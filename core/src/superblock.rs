@@ -50,6 +50,10 @@ pub(crate) struct Superblock {
     pub checkpoint_len: u64,
     /// Where the journal of the generation lies.
     pub journal: Run,
+    /// The generation that is known to have taken this one's place, or 0. It is written into the old
+    /// slot, without a sync, when the new one is proven: who finds it knows that what this slot
+    /// names may be gone.
+    pub superseded: u64,
 }
 
 /// Why a slot page gives no superblock.
@@ -119,6 +123,7 @@ impl Superblock {
             self.checkpoint_len,
             self.journal.start,
             self.journal.pages,
+            self.superseded,
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
@@ -139,7 +144,7 @@ impl Superblock {
         let mut defect = SlotDefect::Blank;
         for record in page.chunks_exact(RECORD_LEN) {
             match Self::decode_record(record) {
-                Ok(found) if best.is_none_or(|b| b.generation < found.generation) => {
+                Ok(found) if best.is_none_or(|best| best.age() < found.age()) => {
                     best = Some(found);
                 }
                 Ok(_) => {}
@@ -148,6 +153,11 @@ impl Superblock {
             }
         }
         best.ok_or(defect)
+    }
+
+    /// Which of two records of a page is newer.
+    fn age(&self) -> (u64, u64) {
+        (self.generation, self.superseded)
     }
 
     fn decode_record(record: &[u8]) -> Result<Self, SlotDefect> {
@@ -181,6 +191,7 @@ impl Superblock {
             checkpoint: Run { start: input.u64()?, pages: input.u64()? },
             checkpoint_len: input.u64()?,
             journal: Run { start: input.u64()?, pages: input.u64()? },
+            superseded: input.u64()?,
         };
         let features = superblock.incompatible & !KNOWN_INCOMPATIBLE;
         if version > VERSION || (version == VERSION && features != 0) {
@@ -207,6 +218,9 @@ impl Superblock {
         let journal = checked(self.journal).ok_or("journal extent")?;
         if checkpoint.overlaps(&journal) {
             return Err("checkpoint and journal overlap");
+        }
+        if self.superseded != 0 && self.superseded <= self.generation {
+            return Err("superseding generation");
         }
         if self.checkpoint_len > checkpoint.bytes(self.page_size) {
             return Err("checkpoint length");
@@ -281,6 +295,7 @@ mod tests {
             checkpoint: Run { start: 2050, pages: 3 },
             checkpoint_len: 10_000,
             journal: Run { start: 2, pages: 2048 },
+            superseded: 0,
         }
     }
 
@@ -307,7 +322,8 @@ mod tests {
         golden.extend([0x10, 0x27, 0, 0, 0, 0, 0, 0]);
         golden.extend([2, 0, 0, 0, 0, 0, 0, 0]);
         golden.extend([0, 8, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(golden.len(), 112);
+        golden.extend([0; 8]);
+        assert_eq!(golden.len(), 120);
         golden.resize(508, 0);
         golden.extend(GOLDEN_CRC);
         let page = example().encode_page();
@@ -375,6 +391,22 @@ mod tests {
             page[at * 512..(at + 1) * 512].copy_from_slice(&new.encode_page()[..512]);
             assert_eq!(Superblock::decode_page(&page), Ok(new));
         }
+    }
+
+    #[test]
+    fn a_slot_that_was_superseded_anywhere_on_its_page_is() {
+        let old = example();
+        let superseded = Superblock { superseded: 8, ..old };
+        for at in 0..8 {
+            let mut page = old.encode_page();
+            page[at * 512..(at + 1) * 512].copy_from_slice(&superseded.encode_page()[..512]);
+            assert_eq!(Superblock::decode_page(&page), Ok(superseded));
+        }
+        let wrong = Superblock { superseded: 7, ..old };
+        assert_eq!(
+            Superblock::decode_page(&wrong.encode_record()),
+            Err(SlotDefect::Invalid("superseding generation"))
+        );
     }
 
     #[test]
@@ -478,6 +510,7 @@ mod tests {
                 checkpoint,
                 checkpoint_len: part.min(checkpoint.bytes(page_size)),
                 journal: Run { start: checkpoint.end() + gap, pages: journal_pages },
+                superseded: 0,
             };
             let page = superblock.encode_page();
             prop_assert_eq!(page.len(), page_size as usize);

@@ -29,6 +29,7 @@ fn slot(len: usize) -> Superblock {
         checkpoint: run(1 << 40, 1 << 20),
         checkpoint_len: len as u64,
         journal: run(1 << 41, 1 << 20),
+        superseded: 0,
     }
 }
 

@@ -357,3 +357,23 @@ fn check(bytes: &[u8], next_id: u64) -> Result<(), TestCaseError> {
     prop_assert_eq!(w.finish(), bytes);
     Ok(())
 }
+
+#[test]
+fn a_mark_is_what_the_format_says() {
+    let mark = Mark { store_id: ID, salt: SALT, sequence: 9 };
+    let bytes = mark.encode();
+    assert_eq!(bytes.len(), Mark::LEN);
+    assert_eq!(bytes[..8], *b"allodack");
+    assert_eq!(bytes[8..24], ID.to_le_bytes());
+    assert_eq!(bytes[24..32], SALT.to_le_bytes());
+    assert_eq!(bytes[32..40], [9, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(Mark::decode(&bytes), Some(mark));
+    for bit in 0..Mark::LEN * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Mark::decode(&flipped), None, "bit {bit}");
+    }
+    for len in 0..Mark::LEN {
+        assert_eq!(Mark::decode(&bytes[..len]), None);
+    }
+}
