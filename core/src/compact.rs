@@ -287,6 +287,11 @@ impl<P: Platform> Inner<P> {
 
     /// Cuts the file behind the last page in use (I10). Answers how much shorter it became.
     fn cut_file(&self) -> Result<u64> {
+        self.cut_to(0)
+    }
+
+    /// The same, but no shorter than `least` bytes.
+    pub(crate) fn cut_to(&self, least: u64) -> Result<u64> {
         let _one_at_a_time = self.growing.lock();
         // Who takes pages past this end from now on waits for us before using them, because the
         // file is not long enough then.
@@ -302,6 +307,7 @@ impl<P: Platform> Inner<P> {
                     end = self.base.page_offset(last.run.start);
                 }
             }
+            let end = end.max(least);
             let len = ground.file_len;
             ground.file_len = len.min(end);
             (len, end)

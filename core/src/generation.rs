@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use crate::checkpoint::CheckpointWriter;
 use crate::copy::Original;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flush::{FlushReport, Flusher};
 use crate::ground::Taken;
 use crate::journal::BatchWriter;
@@ -25,7 +25,7 @@ use crate::run::{FIRST_PAGE, Run, max_pages};
 use crate::space::Space;
 use crate::state::{Capture, CapturedPage, Dirty, Fate};
 use crate::store::Inner;
-use crate::superblock::{Superblock, salt_of};
+use crate::superblock::{MAX_GENERATION, Superblock, salt_of};
 use crate::table::NameRef;
 use crate::usage::Counters;
 
@@ -75,6 +75,13 @@ impl<P: Platform> Inner<P> {
             Some(unconfirmed) => unconfirmed.highest_generation + 1,
             None => flusher.generation + 1,
         };
+        if generation > MAX_GENERATION {
+            return Err(Error::TooLarge {
+                what: "generations of a store",
+                requested: generation,
+                limit: MAX_GENERATION,
+            });
+        }
         let salt = salt_of(flusher.store_id, generation);
         let encoded = self.encode_checkpoint(flusher.store_id, generation, salt, &rows, captures);
         if mutant::is(Mutant::OldFreedEarly) && !confirming {
@@ -462,11 +469,19 @@ impl<P: Platform> Inner<P> {
             ground.space = space;
             ground.file_len = file_len;
         }
+        // I8, I9: the length as well may be in the cache only, if a sync failed before the store was
+        // opened; and what does not change it again does not make it durable. So it is changed.
+        let lengthened = match mutant::is(Mutant::LengthBelieved) {
+            true => Ok(()),
+            false => self.grow_to(self.base.pages(file_len) + 1),
+        };
         let mut captures = Vec::new();
-        let result = self.checkpoint(flusher, cut, &mut captures, true, None);
+        let result =
+            lengthened.and_then(|()| self.checkpoint(flusher, cut, &mut captures, true, None));
         self.dirty.lock().cut_open = false;
         flusher.last = result?;
         self.count(&flusher.last);
+        self.cut_to(file_len)?;
         Ok(())
     }
 }

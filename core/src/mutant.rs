@@ -82,6 +82,7 @@ mutants! {
     NoFallback: "R1", "a slot whose checkpoint does not read is damage";
     SaltRepeats: "R6", "every generation has the same salt";
     LeftUnmarked: "I12", "an extent left during a flush is not marked as having entries";
+    LengthBelieved: "I9", "after opening, the length of the file is taken for durable";
     MixedCut: "F1", "a writer that comes before the flush leaves its new state for it";
 }
 

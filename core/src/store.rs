@@ -374,16 +374,25 @@ impl<P: Platform> Inner<P> {
             return Err(Error::ReadOnly);
         }
         let mut flusher = self.flusher.lock();
-        if flusher.unconfirmed.is_some() {
-            self.check_poison()?;
+        let mut result = self.check_poison();
+        if result.is_ok() && flusher.unconfirmed.is_some() {
             if mutant::is(Mutant::NotConfirmed) {
                 let space = flusher.unconfirmed.take().map(|unconfirmed| unconfirmed.space());
                 self.ground.lock().space = space.unwrap_or_default();
             } else {
-                self.confirm(&mut flusher)?;
+                result = self.confirm(&mut flusher);
             }
-            self.status.store(READY, Ordering::Release);
         }
+        if flusher.unconfirmed.is_none() {
+            // Unless it is poisoned meanwhile.
+            let _ = self.status.compare_exchange(
+                UNCONFIRMED,
+                READY,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+        }
+        result?;
         drop(flusher);
         self.check_poison()
     }

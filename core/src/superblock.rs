@@ -22,6 +22,8 @@ pub(crate) const VERSION: u32 = 1;
 const KNOWN_INCOMPATIBLE: u64 = 0;
 /// The bits of [`Superblock::read_only_compatible`] that this build knows.
 const KNOWN_READ_ONLY_COMPATIBLE: u64 = 0;
+/// The highest generation: more than any store can reach, so that counting never overflows.
+pub(crate) const MAX_GENERATION: u64 = 1 << 62;
 /// The length of a record, in bytes.
 const RECORD_LEN: usize = 512;
 
@@ -207,7 +209,7 @@ impl Superblock {
         if !is_page_size(self.page_size) {
             return Err("page size");
         }
-        if self.generation == 0 {
+        if self.generation == 0 || self.generation > MAX_GENERATION {
             return Err("generation");
         }
         if self.salt != salt_of(self.store_id, self.generation) {
@@ -491,7 +493,7 @@ mod tests {
             compatible: u64,
             read_only_compatible: u64,
             store_id: u128,
-            generation in 1u64..,
+            generation in 1u64..MAX_GENERATION,
             checkpoint in (2u64..1 << 40, 1u64..1 << 40),
             gap in 0u64..1 << 40,
             journal_pages in 1u64..1 << 40,
