@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +10,7 @@ use allod_mem::{Operation, SimDisk};
 
 use crate::effort::Effort;
 use crate::images;
-use crate::judge::panic_text;
+use crate::panics::caught;
 use crate::prng::mix;
 use crate::step::Image;
 
@@ -177,7 +176,7 @@ impl Checker {
         disk.set_observer(Some(Arc::new(move |disk: &SimDisk, operation: &Operation| {
             watching.look(disk, operation);
         })));
-        let done = catch_unwind(AssertUnwindSafe(|| work(&store)));
+        let done = caught(|| work(&store));
         disk.set_observer(None);
         if let Some(broken) = watch.broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(broken);
@@ -185,7 +184,7 @@ impl Checker {
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(failed(format!("the work failed: {error}"))),
-            Err(panic) => return Err(failed(format!("the work failed: {}", panic_text(&*panic)))),
+            Err(panic) => return Err(failed(format!("the work failed: {panic}"))),
         }
         let states = watch.states.load(Ordering::SeqCst);
         Ok(Report { states, calls: watch.calls.load(Ordering::SeqCst) })
@@ -221,12 +220,12 @@ impl<I: Fn(&Store<SimDisk>) -> Result<(), String>> Watch<I> {
     fn ask(&self, disk: Option<SimDisk>, at: (u64, &Operation, Image)) -> bool {
         let Some(disk) = disk else { return true };
         self.states.fetch_add(1, Ordering::SeqCst);
-        let asked = catch_unwind(AssertUnwindSafe(|| {
+        let asked = caught(|| {
             let opened = self.checker.options.clone().create(Create::Never).open(disk);
             let store = opened.map_err(|error| format!("recovery: {error}"))?;
             (self.invariant)(&store)
-        }));
-        let Err(what) = asked.unwrap_or_else(|panic| Err(panic_text(&*panic))) else { return true };
+        });
+        let Err(what) = asked.unwrap_or_else(Err) else { return true };
         let (call, operation, image) = at;
         let crash = Some((call, operation.to_string(), image));
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -48,12 +48,6 @@ impl Effort {
         Self { enumerate: 0, samples: 0, branch_once_in: 0, from: usize::MAX, ..Self::default() }
     }
 
-    /// For directed histories, which are few.
-    #[must_use]
-    pub fn directed() -> Self {
-        Self { enumerate: 60, samples: 24, branch_once_in: 2000, ..Self::default() }
-    }
-
     /// As close as shrinking a history needs.
     #[must_use]
     pub fn close() -> Self {

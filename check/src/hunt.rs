@@ -1,8 +1,10 @@
 //! The hunt for mutants: stores with one rule dropped, each of which the checker must catch.
 
+use std::ops::Range;
+
 use allod_core::mutant::{Mutant, activate};
 
-use crate::directed::DIRECTED;
+use crate::directed::{DIRECTED, Directed};
 use crate::effort::Effort;
 use crate::history::History;
 use crate::life::{Violation, run};
@@ -57,24 +59,28 @@ impl Hunt {
     ///
     /// Answers how it was caught, or `None` if it was not; adds to `coverage` what was tried.
     pub fn hunt(&self, mutant: Mutant, coverage: &mut Coverage) -> Option<Catch> {
-        activate(Some(mutant));
-        let caught = self.search(coverage);
+        let caught = self.search(mutant, coverage);
         activate(None);
         caught
     }
 
-    fn search(&self, coverage: &mut Coverage) -> Option<Catch> {
-        let seeds = |range: std::ops::Range<u64>| range.map(|seed| (None, random(seed)));
+    fn search(&self, mutant: Mutant, coverage: &mut Coverage) -> Option<Catch> {
+        let seeds = |range: Range<u64>| range.map(|seed| (None, random(seed)));
         let directed = DIRECTED.iter().flat_map(|directed| {
-            directed.histories().into_iter().map(|history| (Some(directed.name), history))
+            directed.histories().into_iter().map(move |history| (Some(directed), history))
         });
         let first = self.first.min(self.limit);
         let all = seeds(0..first).chain(directed).chain(seeds(first..self.limit));
         for (number, (directed, history)) in (1..).zip(all) {
-            let effort = if directed.is_some() { Effort::directed() } else { self.effort };
+            let effort = directed.map_or(self.effort, Directed::effort);
+            activate(Some(mutant));
             let outcome = run(&history, &effort);
             coverage.add(&outcome.coverage);
-            if let Some(violation) = outcome.violation {
+            let Some(violation) = outcome.violation else { continue };
+            // What the store itself runs into says nothing about the mutant.
+            activate(None);
+            if run(&history, &effort).violation.is_none() {
+                let directed = directed.map(|directed| directed.name);
                 return Some(Catch { histories: number, directed, history, violation });
             }
         }

@@ -1,38 +1,14 @@
 //! The judgement of one crash image: a store is opened on it, and must show a state that the oracle
 //! allows.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use allod_core::{Create, Error, Options, Store};
 use allod_mem::SimDisk;
 
 use crate::effort::Depth;
 use crate::history::Setting;
 use crate::oracle::{self, Shot};
+use crate::panics::caught;
 use crate::rig::Rig;
-
-thread_local! {
-    static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Keeps panics from being printed in this process: the checker catches those of the store, and
-/// reports them with the place that this notes.
-pub fn quiet_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|at| format!("({}:{})", at.file(), at.line()));
-        LAST_PANIC.with(|last| *last.borrow_mut() = place);
-    }));
-}
-
-/// What a panic says, and where it happened if [`quiet_panics`] was called.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-    let place = LAST_PANIC.with(|last| last.borrow_mut().take()).unwrap_or_default();
-    format!("panic: {text} {place}")
-}
 
 /// What is asked of a crash image.
 pub(crate) struct Judge<'a> {
@@ -51,8 +27,7 @@ impl Judge<'_> {
     /// if there may be no store, and is none.
     pub(crate) fn judge(&self, disk: &SimDisk) -> Result<Option<Shot>, String> {
         let before = disk.operations();
-        let opened = catch_unwind(AssertUnwindSafe(|| self.recover(disk)));
-        let state = opened.unwrap_or_else(|panic| Err(panic_text(&*panic)))?;
+        let state = caught(|| self.recover(disk)).unwrap_or_else(Err)?;
         if disk.operations() != before {
             return Err("recovery writes".into());
         }

@@ -61,6 +61,7 @@ mod life;
 mod locks;
 mod operate;
 mod oracle;
+mod panics;
 mod prng;
 mod rig;
 mod shrink;
@@ -77,9 +78,9 @@ pub use generate::random;
 pub use history::{History, Setting};
 #[cfg(feature = "mutants")]
 pub use hunt::{Catch, ELSEWHERE, Hunt, huntable};
-pub use judge::quiet_panics;
 pub use life::{Outcome, Violation, run};
 pub use locks::{RawMutex, RawRwLock};
+pub use panics::quiet_panics;
 pub use rig::{Lie, Rig};
 pub use shrink::shrink;
 pub use step::{Image, Kept, Op, ParseError, Step};

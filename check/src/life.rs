@@ -1,7 +1,6 @@
 //! Running a history: a store on a simulated disk, the oracle beside it, and a watcher that looks at
 //! the crash images of every call to the platform.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use allod_core::{Compaction, Create, Reader, Store};
@@ -10,10 +9,11 @@ use allod_mem::{Operation, SimDisk};
 use crate::coverage::Coverage;
 use crate::effort::{Depth, Effort};
 use crate::history::{History, Setting};
-use crate::judge::{Judge, panic_text};
+use crate::judge::Judge;
 use crate::operate::simple;
 use crate::oracle::{Oracle, Shot};
-use crate::rig::Rig;
+use crate::panics::caught;
+use crate::rig::{Lie, Rig};
 use crate::step::{Image, Op, Step};
 
 /// What a store did that the oracle does not allow.
@@ -154,18 +154,17 @@ impl Life {
 
     /// Lives the history to its end, from making the store or from opening it.
     pub(crate) fn live(self: Arc<Self>, make: bool) -> Outcome {
-        let lived = catch_unwind(AssertUnwindSafe(|| {
+        let lived = caught(|| {
             let begun = if make { self.make() } else { self.open_again() };
             begun.and_then(|()| self.go_through())
-        }));
+        });
         if let Err(panic) = lived {
-            self.violate(panic_text(&*panic));
+            self.violate(panic);
         }
         let disk = self.cell().disk.clone();
         disk.set_observer(None);
-        let dropped = catch_unwind(AssertUnwindSafe(|| self.leave()));
-        if let Err(panic) = dropped {
-            self.violate(format!("while the store is dropped: {}", panic_text(&*panic)));
+        if let Err(panic) = caught(|| self.leave()) {
+            self.violate(format!("while the store is dropped: {panic}"));
         }
         let mut cell = self.cell();
         cell.coverage.histories += 1;
@@ -202,12 +201,14 @@ impl Life {
         let disk = self.cell().disk.clone();
         self.cell().making = true;
         self.watch(&disk);
-        let rig = Rig::new(disk, self.setting().lie);
-        match self.setting().options().open(rig) {
+        match self.setting().options().open(Rig::new(disk, Lie::None)) {
             Ok(store) => {
-                let mut cell = self.cell();
-                cell.making = false;
-                cell.store = Some(store);
+                self.cell().making = false;
+                if self.setting().lie != Lie::None {
+                    drop(store);
+                    return self.open_again();
+                }
+                self.cell().store = Some(store);
                 Ok(())
             }
             Err(error) => Err(self.violate(format!("making a store: {error}"))),

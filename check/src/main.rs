@@ -103,8 +103,10 @@ fn smoke() -> Totals {
         println!("{name}: {part}");
         totals.add(&part);
     };
-    let directed = DIRECTED.iter().flat_map(|directed| directed.histories());
-    part("directed", campaign(directed, |_| Effort::directed(), |_| false, tell));
+    for directed in DIRECTED {
+        let effort = directed.effort();
+        part(directed.name, campaign(directed.histories(), |_| effort, |_| false, tell));
+    }
     let short = (1..=LETTERS).flat_map(all);
     // The crash points before the last letter are those of a shorter history.
     let last = |history: &History| Effort { from: history.steps.len() - 1, ..Effort::default() };
@@ -173,6 +175,10 @@ fn mutants(hunt: &allod_check::Hunt, name: &str) -> Totals {
                 let by = catch.directed.map_or_else(String::new, |name| format!(", by {name}"));
                 println!("caught by history {}{by}", catch.histories);
                 println!("       {}", catch.violation.what.lines().next().unwrap_or_default());
+                match catch.directed {
+                    Some(_) => println!("       replay --mutant {mutant:?} {}", catch.history),
+                    None => println!("       replay --mutant {mutant:?} {}", catch.history.seed),
+                }
             }
             None => println!("ESCAPED"),
         }
@@ -186,7 +192,7 @@ fn mutants(hunt: &allod_check::Hunt, name: &str) -> Totals {
 fn replay(text: &str) -> Totals {
     let named = DIRECTED.iter().find(|directed| directed.name == text);
     let (histories, effort) = match (named, text.parse::<u64>(), text.parse::<History>()) {
-        (Some(directed), ..) => (directed.histories(), Effort::directed()),
+        (Some(directed), ..) => (directed.histories(), directed.effort()),
         (None, Ok(seed), _) => (vec![random(seed)], Effort::default()),
         (None, _, Ok(history)) => (vec![history], Effort::close()),
         (None, _, Err(error)) => {

@@ -7,7 +7,8 @@ use allod_mem::SimDisk;
 
 use crate::locks::{RawMutex, RawRwLock};
 
-/// How a machine breaks the contract of [`Platform`]; to see that the checker notices.
+/// How a machine breaks the contract of [`Platform`], once the store is made; to see that the
+/// checker notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Lie {
     /// It keeps its word.

@@ -1,7 +1,6 @@
 //! The watcher: called at every call of a store to its platform, it looks at the crash images of the
 //! moment, and does what is to be done inside the operation.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use allod_mem::{Operation, OperationKind, SimDisk};
@@ -10,11 +9,12 @@ use crate::effort::{Depth, Effort};
 use crate::generate;
 use crate::history::History;
 use crate::images;
-use crate::judge::{Judge, panic_text};
+use crate::judge::Judge;
 use crate::life::{Life, Violation};
 use crate::locks;
 use crate::operate::simple;
 use crate::oracle::Shot;
+use crate::panics::caught;
 use crate::prng::mix;
 use crate::step::{Op, Step};
 
@@ -134,19 +134,17 @@ impl Life {
             (cell.inside.take().map(|(_, steps)| steps), cell.compacting)
         };
         for step in steps.into_iter().flatten().filter(|step| simple(&step.op)) {
-            match catch_unwind(AssertUnwindSafe(|| self.step(&step))) {
+            match caught(|| self.step(&step)) {
                 Ok(Ok(())) => {
                     let mut cell = self.cell();
                     cell.coverage.inside += u64::from(!compacting);
                     cell.coverage.inside_compactions += u64::from(compacting);
                 }
                 Ok(Err(_)) => return,
+                Err(panic) if panic.contains(locks::WOULD_WAIT) => {}
                 Err(panic) => {
-                    let what = panic_text(&*panic);
-                    if !what.contains(locks::WOULD_WAIT) {
-                        self.violate(what);
-                        return;
-                    }
+                    self.violate(panic);
+                    return;
                 }
             }
         }
