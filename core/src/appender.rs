@@ -8,7 +8,7 @@ use crate::region::Region;
 ///
 /// Made by [`Region::appender`]. While it lives, nobody else can change the region's bytes, so that
 /// what it appends lies together. Each append is visible, and part of the next flush, when it
-/// returns, as with [`Region::append`]. With the feature `std` it is a [`std::io::Write`], whose
+/// returns, as with [`Region::append`]. With the feature `std` it is a `std::io::Write`, whose
 /// `flush` does nothing: only a flush of the store makes bytes durable.
 ///
 /// ```

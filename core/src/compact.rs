@@ -78,7 +78,7 @@ impl<P: Platform> Store<P> {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush); [`Error::ReadOnly`](crate::Error::ReadOnly).
+    /// As [`flush`](Self::flush); [`Error::ReadOnly`].
     pub fn compact(&self) -> Result<CompactProgress> {
         self.compact_with(STEP, |_| ControlFlow::Continue(()))
     }
@@ -107,7 +107,7 @@ impl<P: Platform> Store<P> {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush); [`Error::ReadOnly`](crate::Error::ReadOnly).
+    /// As [`flush`](Self::flush); [`Error::ReadOnly`].
     pub fn compaction(&self) -> Result<Compaction<P>> {
         let inner = self.inner();
         inner.ready()?;

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use crate::error::{Error, Result};
 use crate::flush::Request;
+use crate::options::{Create, Options};
 use crate::platform::Platform;
 use crate::reader::Reader;
-use crate::store::{Create, Options, Store};
+use crate::store::Store;
 
 /// A region as it was at the cut of a copy.
 pub(crate) struct Original<P: Platform> {

@@ -22,6 +22,7 @@ pub mod platform;
 
 mod appender;
 mod base;
+mod capture;
 mod checkpoint;
 mod codec;
 mod compact;
@@ -42,13 +43,17 @@ mod mutant;
 #[cfg(feature = "mutants")]
 #[doc(hidden)]
 pub mod mutant;
+mod options;
 mod page_map;
+mod put;
 mod reader;
 mod recovery;
 mod region;
+mod relocate;
 mod run;
 mod slots;
 mod space;
+mod spill;
 mod state;
 mod store;
 mod superblock;
@@ -62,11 +67,12 @@ pub use compact::{CompactProgress, Compaction};
 pub use epoch::Hold;
 pub use error::{Damage, Error, PlatformError, PlatformErrorKind, Result};
 pub use flush::{Durability, FlushReport};
+pub use options::{Create, Options};
 pub use platform::{Capabilities, Mapping, NoMapping, Platform};
 #[cfg(feature = "std")]
 pub use reader::Cursor;
 pub use reader::{Chunks, Reader};
 pub use region::Region;
-pub use store::{Create, Options, RegionInfo, Store};
+pub use store::{RegionInfo, Store};
 pub use usage::{DiskUsage, Stats};
 pub use verify::{Finding, Verification};

@@ -13,12 +13,13 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::base::Base;
+use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::page_map::PageMap;
 use crate::platform::{Mapping, Platform};
 use crate::run::Run;
-use crate::state::{Capture, Live, Page, State};
+use crate::state::{Live, Page, State};
 use crate::tail::TailView;
 
 /// The bytes that one or more readers see, but for the length, which each reader has of its own.
