@@ -58,7 +58,7 @@ pub fn open_read_only(path: impl AsRef<Path>) -> Result<FileStore> {
 ///
 /// # Errors
 ///
-/// [`Error::Platform`], with the path in its words, if the file cannot be
+/// [`Error::Platform`](crate::Error::Platform), with the path in its words, if the file cannot be
 /// had: its kind is `NotFound`, `Locked` (somebody else has it open), `NotAFile` (a directory, for
 /// example), `PermissionDenied`, `ReadOnly` (the file system), `NoSpace`, or another one of
 /// [`PlatformErrorKind`](crate::PlatformErrorKind). Else what [`Options::open`] says.

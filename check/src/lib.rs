@@ -12,7 +12,7 @@
 //!   that was acknowledged, or of the one under way: names, ids, lengths, every byte; regions, holes
 //!   and metadata must divide the file; `verify` must be clean; recovery must write nothing and
 //!   give the same twice. On some images work goes on, until more crashes.
-//! * A violation is **shrunk** ([`shrink`]) and printed as a text that [`History`] reads back.
+//! * A violation is **shrunk** ([`shrink()`]) and printed as a text that [`History`] reads back.
 //! * **Mutants** are stores with one rule dropped each. A checker that does not catch every one of
 //!   them proves nothing, so it has to ([`Hunt`]).
 //!

@@ -1,7 +1,7 @@
 //! Broken builds: each mutant drops one rule, and the crash checker must catch it.
 //!
 //! Only with the feature `mutants`, which no program but the checker turns on: without it, the
-//! question [`is`] is the constant `false`, and nothing of this is compiled into the store. With it,
+//! question `is` is the constant `false`, and nothing of this is compiled into the store. With it,
 //! one mutant at a time is active, for the whole process.
 
 macro_rules! mutants {
