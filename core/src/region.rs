@@ -494,7 +494,9 @@ impl<P: Platform> Region<P> {
             live.limit = 0;
             return Ok(());
         }
-        if let Some(taken) = inner.extend(run, need, want)? {
+        // Where there is no room for growth, what is needed may still fit.
+        let extended = inner.extend(run, need, want).or_else(|_| inner.extend(run, need, need))?;
+        if let Some(taken) = extended {
             inner.touch(self.index, &mut state);
             state.run.pages += taken.keep().pages;
             let live = state.live(base);
@@ -503,7 +505,8 @@ impl<P: Platform> Region<P> {
             live.limit = 0;
             return Ok(());
         }
-        self.relocate(state, want, None).map(|_| ())
+        let target = inner.allocate(want).or_else(|_| inner.allocate(need))?;
+        self.relocate(state, need, Some(target)).map(|_| ())
     }
 }
 
